@@ -1,0 +1,90 @@
+# Two commands do everything: `make demo` and `make test`. `make help` lists the rest.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+OUT ?= out
+COMICS ?= ../shared/data/peppercarrot
+
+# FAISS: exactly one build. An NVIDIA driver for CUDA 13 takes the cuVS build, one for CUDA 12 the plain GPU build.
+CUDA_MAJOR := $(shell nvidia-smi 2>/dev/null | sed -n 's/.*CUDA Version: *\([0-9]*\).*/\1/p' | head -n 1)
+FAISS ?= $(if $(CUDA_MAJOR),$(if $(filter 12,$(CUDA_MAJOR)),gpu-cu12,gpu),cpu)
+
+# uv does not read pip's settings; hand over those that are set.
+ifdef PIP_INDEX_URL
+export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
+endif
+ifdef PIP_EXTRA_INDEX_URL
+export UV_INDEX ?= $(PIP_EXTRA_INDEX_URL)
+endif
+ifdef PIP_FIND_LINKS
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+endif
+ifdef PIP_CERT
+export SSL_CERT_FILE ?= $(PIP_CERT)
+endif
+export UV_LINK_MODE ?= hardlink
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help:  ## this list
+	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
+
+$(BIN)/uv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Panelhue needs Python 3.11 or newer, got $$($(PYTHON) --version); set PYTHON=python3.12, say"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+
+$(VENV)/.base-$(FAISS): $(BIN)/uv pyproject.toml constraints.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[$(FAISS)]'
+	@touch $@
+
+$(VENV)/.dev-$(FAISS): $(VENV)/.base-$(FAISS)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[$(FAISS),clip,dev]'
+	@touch $@
+
+.PHONY: install dev
+install: $(VENV)/.base-$(FAISS)  ## the environment that the servers and the command need
+dev: $(VENV)/.dev-$(FAISS)  ## the environment of tests and checks, torch included
+
+.PHONY: demo
+demo: install  ## both servers, a made-up series, grey chapters in, colour chapters out
+	$(BIN)/python -m examples.demo --out $(OUT)/demo
+
+.PHONY: test test-slow
+test: dev  ## all tests but the slow ones
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not gpu and not weights and not slow"
+test-slow: dev  ## the slow ones
+	$(BIN)/python -m pytest -m slow
+
+.PHONY: check format generate image
+check: dev  ## format, lint, types, imports, protos, generated code, rendered docs
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	cd protos && ../$(BIN)/buf lint && ../$(BIN)/buf breaking --against released.binpb
+	$(BIN)/python tests/generated.py --check
+	$(BIN)/cog --check docs/BENCHMARKS.md
+format: dev  ## format and mend what can be mended
+	$(BIN)/ruff check --fix --quiet .
+	$(BIN)/ruff format --quiet .
+generate: dev  ## the Python stubs from the protos, and the tables of docs/BENCHMARKS.md
+	$(BIN)/python tests/generated.py
+	$(BIN)/cog -r docs/BENCHMARKS.md
+image: dev  ## the image of the contract that `make check` compares with; only at a release
+	cd protos && ../$(BIN)/buf build -o released.binpb
+
+.PHONY: bench-quality bench-recall bench-serving
+bench-quality: dev  ## colour error on COMICS=DIR through the real servers
+	$(BIN)/python -m benchmarks.comic_quality --comics $(COMICS)
+bench-recall: dev  ## does a degraded page find itself; COMICS=DIR
+	$(BIN)/python -m benchmarks.recall --comics $(COMICS)
+bench-serving: dev  ## overhead, ingest, cold start, memory; COMICS=DIR
+	$(BIN)/python -m benchmarks.serving --comics $(COMICS)
+
+.PHONY: clean
+clean:  ## removes the environment and everything made
+	rm -rf $(VENV) $(OUT) build dist

@@ -1,0 +1,1 @@
+"""What both servers share: errors, status table, interceptors, lifecycle, limits, image decoding, geometry."""

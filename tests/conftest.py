@@ -1,0 +1,22 @@
+"""Fixtures that every kind of test uses."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """The folder of golden fixtures: PANELHUE_SHARED, or ../shared. CI fails without it; elsewhere the test is skipped."""
+    folder = Path(os.environ.get("PANELHUE_SHARED", ROOT.parent / "shared"))
+    if not (folder / "golden").is_dir():
+        message = f"no golden fixtures in {folder}; set PANELHUE_SHARED"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return folder
