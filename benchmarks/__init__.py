@@ -1,0 +1,1 @@
+"""One file per number that is published; results/ holds the JSON behind the documents."""

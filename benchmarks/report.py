@@ -1,0 +1,61 @@
+"""Writes the JSON behind docs/BENCHMARKS.md: figures with the command, machine, commit and date they come from."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).resolve().parent / "results"
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def meta() -> dict[str, str]:
+    """Command, machine, commit and date of this run; no host name, no absolute path."""
+    root = Path(__file__).resolve().parents[1]
+    spec = sys.modules["__main__"].__spec__
+    program = f"python -m {spec.name}" if spec else Path(sys.argv[0]).name
+    git = ["git", "-C", str(root)]
+    commit = subprocess.run(
+        [*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    changed = subprocess.run(
+        [*git, "status", "--porcelain", "--untracked-files=no", "--", "retrieval", "colorizer", "serving", "clients"],
+        capture_output=True, text=True, check=False,
+    ).stdout.strip()  # fmt: skip
+    cores = len(os.sched_getaffinity(0))
+    return {
+        "command": " ".join([program, *map(shlex.quote, sys.argv[1:])]),
+        "machine": f"{_cpu()}, {cores} cores, Python {platform.python_version()}, {platform.system()}",
+        "commit": commit + (" with uncommitted changes" if changed else ""),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+    }
+
+
+def write_results(name: str, results: dict[str, Any], *, folder: Path = RESULTS) -> Path:
+    """Writes `results` as NAME.json and gives its path. Figures are rounded to four decimals."""
+    path = folder / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"meta": meta(), "results": _rounded(results)}, indent=1) + "\n")
+    return path
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return round(value, 4)
+    if isinstance(value, dict):
+        return {key: _rounded(entry) for key, entry in value.items()}
+    return [_rounded(entry) for entry in value] if isinstance(value, list | tuple) else value
