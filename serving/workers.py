@@ -1,0 +1,644 @@
+"""A supervised pool of worker processes, so that heavy work neither stalls the event loop nor outlives a caller.
+
+A worker is a spawned process, a pipe, and two threads on the parent's side: one pickles and sends, one receives and
+hands each message to the loop. In the child a thread listens while the main thread computes, so that a request to
+stop is one attribute read away, and the end of the pipe ends the process whatever it is doing.
+
+Lives and deaths: a worker that dies in a request is replaced at once, and that request alone fails. One that dies idle
+is replaced after a growing pause. One whose `build` fails is not replaced until somebody asks again and a growing
+pause is over; the calls in between fail with its text. A worker that ignores a request to stop is killed.
+
+`spawn` imports the caller's main module again in each child (as `__mp_main__`), which a console script, pytest and
+`python -m` survive; a plain script needs the usual `if __name__ == "__main__":`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import ctypes
+import itertools
+import multiprocessing
+import os
+import pickle
+import queue as queues
+import signal
+import struct
+import sys
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+from serving.errors import Cancelled, FailedState, Overloaded, ServiceError, Timeout, Unavailable
+
+_HEADER = struct.Struct("<BQ")  # what a message is, and the request that it belongs to; its pickle follows by itself
+_RUN, _CANCEL, _STOP = range(3)  # to the child
+_READY, _FAILED, _EVENT, _RESULT, _ERROR = range(5)  # to the parent
+
+_PAUSE_SECONDS = 0.5  # before the second attempt to start; doubles with each further one
+_LONGEST_PAUSE_SECONDS = 30.0
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_TRACE_CHARS = 8000  # of a child's traceback that are kept
+
+
+class RemoteError(Exception):
+    """An unexpected exception in a worker; INTERNAL to the caller, its trace for the log.
+
+    Args:
+        message: the exception's type and text.
+        trace: its traceback as text.
+    """
+
+    def __init__(self, message: str, trace: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[type[RemoteError], tuple[str, str]]:
+        return type(self), (self.message, self.trace)
+
+
+class WorkerContext:
+    """What a handler can do besides computing; lives in the child, for one request."""
+
+    def __init__(self, link: _Link, request_id: int) -> None:
+        self._link = link
+        self._id = request_id
+
+    def emit(self, event: object) -> None:
+        """Hands an event to the caller's `on_event`, in order, before the result.
+
+        Raises:
+            TypeError: the event can't be pickled.
+
+        Cost: one pickle and one write to a pipe; waits while the parent is behind.
+        """
+        self._link.send(_EVENT, self._id, _pickled(event, "the event"))
+
+    @property
+    def cancelled(self) -> bool:
+        """True when the caller has gone or the time is up."""
+        return self._link.cancelled_id == self._id
+
+    def check(self) -> None:
+        """Returns quietly, or ends the handler; call it at every step.
+
+        Raises:
+            Cancelled: the caller has gone or the time is up.
+
+        Cost: one attribute read and one comparison.
+        """
+        if self._link.cancelled_id == self._id:
+            raise Cancelled("the request was cancelled while it was computed")
+
+
+Handler = Callable[[Any, WorkerContext], object]
+
+
+# --- in the child ----------------------------------------------------------------------------------------------------
+
+
+class _Link:
+    """The child's end of the pipe."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.inbox: queues.SimpleQueue[tuple[int, bytes] | None] = queues.SimpleQueue()
+        self.cancelled_id = -1
+        self._connection = connection
+        self._lock = threading.Lock()
+
+    def send(self, kind: int, request_id: int, payload: bytes) -> None:
+        with self._lock:
+            _write(self._connection, kind, request_id, payload)
+
+    def listen(self) -> None:
+        """Sorts what comes in until the parent goes; then this process goes too."""
+        try:
+            while True:
+                kind, request_id, payload = _read(self._connection)
+                if kind == _RUN:
+                    self.inbox.put((request_id, payload))
+                elif kind == _CANCEL:
+                    self.cancelled_id = request_id
+                else:
+                    self.inbox.put(None)
+        except (EOFError, OSError):
+            os._exit(0)  # nobody is left to answer
+
+
+def _child_main(connection: Connection, recipe: bytes, parent_pid: int) -> None:
+    _settle_in(parent_pid)
+    link = _Link(connection)
+    threading.Thread(target=link.listen, name="listen", daemon=True).start()
+    try:
+        build, args = pickle.loads(recipe)  # noqa: S301  the parent wrote it
+        handler = build(*args)
+    except BaseException as error:  # whatever it is, the parent must hear of it
+        traceback.print_exc()
+        link.send(_FAILED, 0, pickle.dumps(f"{type(error).__name__}: {error}"))
+        return
+    link.send(_READY, 0, b"")
+    while (item := link.inbox.get()) is not None:
+        request_id, payload = item
+        kind, answer = _answer(handler, payload, WorkerContext(link, request_id))
+        link.send(kind, request_id, answer)
+
+
+def _settle_in(parent_pid: int) -> None:
+    """The parent alone decides when a child stops: signals for the whole group pass by, and its death is ours."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    if os.getppid() != parent_pid:
+        os._exit(0)  # it died before the line above
+
+
+def _answer(handler: Handler, payload: bytes, context: WorkerContext) -> tuple[int, bytes]:
+    try:
+        request = pickle.loads(payload)  # noqa: S301  the parent wrote it
+        del payload
+        return _RESULT, _pickled(handler(request, context), "the worker's result")
+    except BaseException as error:  # a request must not end the worker, not even by sys.exit
+        return _ERROR, _pickled_error(error)
+
+
+def _pickled(value: object, what: str) -> bytes:
+    try:
+        return pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise TypeError(f"{what} must be picklable, got {type(value).__name__}: {error}") from error
+
+
+def _pickled_error(error: BaseException) -> bytes:
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # the latter is torch's
+        error = Overloaded(f"the worker ran out of memory: {error}".rstrip(": "), reason="OUT_OF_MEMORY")
+    if isinstance(error, ServiceError):
+        with contextlib.suppress(Exception):
+            data = pickle.dumps(error)
+            pickle.loads(data)  # noqa: S301  some exceptions pickle and then can't be built again
+            return data
+    trace = "".join(traceback.format_exception(error))[-_TRACE_CHARS:]
+    return pickle.dumps(RemoteError(f"{type(error).__name__}: {error}", trace))
+
+
+# --- between the two -------------------------------------------------------------------------------------------------
+
+
+def _write(connection: Connection, kind: int, request_id: int, payload: bytes) -> None:
+    connection.send_bytes(_HEADER.pack(kind, request_id))
+    connection.send_bytes(payload)
+
+
+def _read(connection: Connection) -> tuple[int, int, bytes]:
+    kind, request_id = _HEADER.unpack(connection.recv_bytes())
+    return kind, request_id, connection.recv_bytes()
+
+
+# --- in the parent ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class _Task:
+    """One call of `run`."""
+
+    id: int
+    request: object
+    future: asyncio.Future[object]
+    timeout: float | int | None  # seconds of computing
+    on_event: Callable[[Any], None] | None
+    on_position: Callable[[int], None] | None
+    position: int = -1  # as last reported
+    began: float = 0.0  # the loop's clock
+
+    def fail(self, error: BaseException) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+class _Worker:
+    """One process and the parent's two threads for it. Methods run in the loop's thread unless they say otherwise."""
+
+    def __init__(self, pool: WorkerPool, recipe: bytes, name: str) -> None:
+        self.pool = pool
+        self.name = name
+        self.loop = asyncio.get_running_loop()
+        self.state = "starting"  # then "idle" or "busy"
+        self.task: _Task | None = None
+        self.trouble = ""  # why it was killed, or why build failed
+        self.started: asyncio.Future[None] = self.loop.create_future()  # done when ready, or when it never will be
+        self.gone: asyncio.Future[None] = self.loop.create_future()
+        self.outbox: queues.SimpleQueue[tuple[int, int, object] | None] = queues.SimpleQueue()
+        self._timers: list[asyncio.TimerHandle] = []
+        context = multiprocessing.get_context("spawn")
+        self.connection, child_end = context.Pipe()
+        self.process = context.Process(target=_child_main, args=(child_end, recipe, os.getpid()), name=name)
+        try:
+            with _no_signals():  # this thread's mask is the child's until it ignores them itself
+                self.process.start()  # here, not in a thread: the kernel ties the child to the thread that starts it
+        except BaseException:
+            self.connection.close()
+            raise
+        finally:
+            child_end.close()
+        self.pid = self.process.pid or 0
+        self._sender = threading.Thread(target=self._send_all, name=f"{name}-send", daemon=True)
+        self._sender.start()
+        threading.Thread(target=self._receive_all, name=f"{name}-receive", daemon=True).start()
+        self.after(pool.start_timeout, self.kill, f"was not ready within {pool.start_timeout:g} s")
+
+    def after(self, seconds: float | int, act: Callable[..., None], *args: object) -> None:
+        self._timers.append(self.loop.call_later(seconds, act, *args))
+
+    def forget_timers(self) -> None:
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()
+
+    def begin(self, task: _Task) -> None:
+        self.state, self.task, task.began = "busy", task, self.loop.time()
+        self.outbox.put((_RUN, task.id, task.request))
+        task.request = None
+        if task.timeout is not None:
+            self.after(task.timeout, self._out_of_time, task, task.timeout)
+
+    def _out_of_time(self, task: _Task, seconds: float | int) -> None:
+        message = f"the page must be computed within {seconds:g} s, and was not done by then"
+        task.fail(Timeout(message, reason="PAGE_TIMEOUT"))
+        self.cancel(task)
+
+    def cancel(self, task: _Task) -> None:
+        """Asks the child to stop this task, and kills it if it has not within the pool's grace."""
+        if self.task is task:
+            self.outbox.put((_CANCEL, task.id, None))
+            self.after(self.pool.cancel_grace, self.kill, "did not stop when asked to")
+
+    def stop(self) -> None:
+        """Asks the child to leave when its task is over, and kills it after the pool's grace."""
+        if self.task is not None:
+            self.outbox.put((_CANCEL, self.task.id, None))
+        self.outbox.put((_STOP, 0, None))
+        self.after(self.pool.cancel_grace, self.kill, "did not stop when asked to")
+
+    def kill(self, trouble: str = "") -> None:
+        self.trouble = self.trouble or trouble
+        self.process.kill()
+
+    def _tell(self, act: Callable[..., None], *args: object) -> None:
+        """From any thread: `act` in the loop, if there is still one."""
+        with contextlib.suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(act, *args)
+
+    def _send_all(self) -> None:
+        """In its own thread, so that pickling a big page and a full pipe hold nobody up."""
+        while (item := self.outbox.get()) is not None:
+            kind, request_id, value = item
+            del item
+            try:
+                payload = _pickled(value, "the request")
+            except Exception as error:
+                self._tell(self.pool._on_message, self, _ERROR, request_id, RemoteError(str(error)))
+                continue
+            finally:
+                del value
+            with contextlib.suppress(OSError):  # the receiving thread learns of a dead child and says so
+                _write(self.connection, kind, request_id, payload)
+            del payload
+
+    def _receive_all(self) -> None:
+        """In its own thread: every message, then the exit."""
+        with contextlib.suppress(EOFError, OSError):
+            while True:
+                kind, request_id, payload = _read(self.connection)
+                try:
+                    value = pickle.loads(payload) if payload else None  # noqa: S301  our own child wrote it
+                except Exception as error:
+                    kind, value = _ERROR, RemoteError(f"the worker's answer can't be read: {error}")
+                del payload
+                self._tell(self.pool._on_message, self, kind, request_id, value)
+                del value
+        self.process.join(self.pool.cancel_grace)
+        if self.process.exitcode is None:  # it closed the pipe and lives on
+            self.process.kill()
+            self.process.join()
+        self.outbox.put(None)
+        self._sender.join()
+        self.connection.close()
+        self._tell(self.pool._on_exit, self, self.process.exitcode)
+
+
+class WorkerPool:
+    """Runs requests in a fixed number of processes, first come first served, from a bounded queue.
+
+    Args:
+        build: a module-level function; called once in each child with `args`, gives the handler.
+        args: picklable arguments of `build`.
+        workers: processes, at least 1.
+        queue: requests that may wait while all workers are busy, at least 0.
+        name: names the processes, and the pool in messages.
+        start_timeout: seconds in which `build` must be done.
+        cancel_grace: seconds in which a handler must stop when asked to, before its process is killed.
+
+    Belongs to the event loop in which it is first used. Nothing starts before `start()` or the first `run()`.
+    """
+
+    def __init__(
+        self,
+        build: Callable[..., Handler],
+        args: tuple[Any, ...] = (),
+        *,
+        workers: int,
+        queue: int,
+        name: str,
+        start_timeout: float | int = 120,
+        cancel_grace: float | int = 2,
+    ) -> None:
+        if workers < 1 or queue < 0:
+            raise ValueError(f"a pool needs workers >= 1 and queue >= 0, got {workers} and {queue}")
+        self.start_timeout = start_timeout
+        self.cancel_grace = cancel_grace
+        self._recipe = pickle.dumps((build, args))
+        self._name = name
+        self._size = workers
+        self._capacity = queue
+        self._crew: list[_Worker] = []  # living processes
+        self._waiting: deque[_Task] = deque()
+        self._ids = itertools.count(1)
+        self._names = itertools.count(1)
+        self._closed = False
+        self._failures = 0  # starts and idle lives that ended badly, in a row
+        self._not_before = 0.0  # time.monotonic(); no new process until then
+        self._start_error = ""  # the text of the last failed build, while no later one has succeeded
+        self._usual_seconds = 1.0  # moving mean of a request
+
+    @property
+    def queued(self) -> int:
+        """Requests that wait for a worker."""
+        return len(self._waiting)
+
+    @property
+    def running(self) -> int:
+        """Requests that are being computed, or being stopped."""
+        return sum(worker.state == "busy" for worker in self._crew)
+
+    @property
+    def capacity(self) -> int:
+        """Places in the queue."""
+        return self._capacity
+
+    @property
+    def workers(self) -> int:
+        """Processes that the pool keeps."""
+        return self._size
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Process ids of the living workers, ready or not."""
+        return tuple(worker.pid for worker in self._crew)
+
+    async def start(self) -> None:
+        """Returns when every worker is ready; all of them start at the same time.
+
+        Raises:
+            FailedState: `build` raised, died or took too long (reason WORKER_START_FAILED, with its text).
+            Unavailable: the pool is closed (reason DRAINING).
+        """
+        self._refuse_when_closed()
+        self._fill()
+        await asyncio.gather(*(asyncio.shield(worker.started) for worker in list(self._crew)))
+        self._refuse_when_closed()
+        if self._start_error:
+            raise self._start_failure()
+
+    async def run(
+        self,
+        request: object,
+        *,
+        timeout: float | int | None = None,
+        on_event: Callable[[Any], None] | None = None,
+        on_position: Callable[[int], None] | None = None,
+    ) -> Any:
+        """The handler's answer to `request`, computed in a worker. Cancelling the caller stops the worker's work.
+
+        Args:
+            request: anything picklable; not to be changed until the answer is there.
+            timeout: seconds of computing, the wait in the queue not counted; None for no limit.
+            on_event: called in the loop with each event that the handler emits, all of them before the answer.
+            on_position: called in the loop with the number of requests before this one: once when it is queued, then
+                at every change; 0 is next.
+
+        Raises:
+            Overloaded: the queue is full (QUEUE_FULL), or the worker ran out of memory (OUT_OF_MEMORY).
+            Unavailable: the worker died (WORKER_DIED), or the pool is closing (DRAINING).
+            FailedState: no worker can be started (WORKER_START_FAILED, with the text of the failure).
+            Timeout: `timeout` is over (PAGE_TIMEOUT).
+            ServiceError: whatever the handler raised of this kind, as it is.
+            RemoteError: the handler raised something else, or the request or the result can't be pickled.
+        """
+        self._refuse_when_closed()
+        self._fill()
+        if not self._crew and self._start_error:
+            raise self._start_failure()
+        if self.running + self.queued >= self._size + self._capacity:
+            raise Overloaded(
+                f"the queue of {self._name} holds at most {self._capacity} waiting requests, got one more",
+                reason="QUEUE_FULL",
+                retry_after=self._wait_estimate(),
+            )
+        future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        task = _Task(next(self._ids), request, future, timeout, on_event, on_position)
+        del request
+        self._waiting.append(task)
+        self._report_positions()
+        self._dispatch()
+        try:
+            return await future
+        except asyncio.CancelledError:
+            self._abandon(task)
+            raise
+
+    async def close(self) -> None:
+        """Stops everything; waiting and running calls get Unavailable (DRAINING). Idempotent.
+
+        Cost: at most `cancel_grace` seconds, after which workers are killed.
+        """
+        first, self._closed = not self._closed, True
+        error = self._draining()
+        while self._waiting:
+            self._waiting.popleft().fail(error)
+        for worker in self._crew if first else ():
+            if worker.task is not None:
+                worker.task.fail(error)
+            worker.stop()
+        await asyncio.gather(*(asyncio.shield(worker.gone) for worker in list(self._crew)))
+        atexit.unregister(self._kill_all)
+
+    def _refuse_when_closed(self) -> None:
+        if self._closed:
+            raise self._draining()
+
+    def _draining(self) -> Unavailable:
+        return Unavailable(f"{self._name} is shutting down and takes no more work", reason="DRAINING")
+
+    def _start_failure(self) -> FailedState:
+        wait = max(0.0, self._not_before - time.monotonic())
+        message = f"a worker of {self._name} can't be started: {self._start_error}"
+        return FailedState(message, reason="WORKER_START_FAILED", retry_after=max(wait, _PAUSE_SECONDS))
+
+    def _wait_estimate(self) -> float:
+        return min(60.0, max(1.0, self._usual_seconds * (self.queued + 1) / self._size))
+
+    def _fill(self) -> None:
+        """Starts what is missing, unless the pause after a failure is not over."""
+        if self._closed or len(self._crew) >= self._size or time.monotonic() < self._not_before:
+            return
+        atexit.unregister(self._kill_all)
+        atexit.register(self._kill_all)  # runs before multiprocessing's own, which would wait for the children
+        try:
+            while len(self._crew) < self._size:
+                self._crew.append(_Worker(self, self._recipe, f"{self._name}-{next(self._names)}"))
+        except OSError as error:  # no more processes, files or memory
+            self._start_error = str(error)
+            self._pause(at_least=_PAUSE_SECONDS)
+            self._give_up_if_alone()
+
+    def _kill_all(self) -> None:
+        for worker in self._crew:
+            worker.process.kill()
+
+    def _dispatch(self) -> None:
+        for worker in self._crew:
+            if self._waiting and worker.state == "idle":
+                worker.begin(self._waiting.popleft())
+        self._report_positions()
+
+    def _report_positions(self) -> None:
+        for position, task in enumerate(list(self._waiting)):
+            if task.position != position:
+                task.position = position
+                self._call_back(task, task.on_position, position)
+
+    def _call_back(self, task: _Task, callback: Callable[[Any], None] | None, value: object) -> None:
+        """Calls it; what it raises becomes the outcome of its own request."""
+        if callback is None or task.future.done():
+            return
+        try:
+            callback(value)
+        except Exception as error:
+            task.fail(error)
+            self._abandon(task)
+
+    def _abandon(self, task: _Task) -> None:
+        if task in self._waiting:
+            self._waiting.remove(task)
+            self._report_positions()
+        for worker in self._crew:
+            worker.cancel(task)
+
+    def _on_message(self, worker: _Worker, kind: int, request_id: int, value: object) -> None:
+        if kind == _READY:
+            if not self._closed:
+                worker.forget_timers()
+            worker.state, self._start_error = "idle", ""
+            _settle(worker.started)
+        elif kind == _FAILED:
+            worker.kill(str(value))
+        elif worker.task is None or worker.task.id != request_id:
+            return
+        elif kind == _EVENT:
+            self._call_back(worker.task, worker.task.on_event, value)
+            return
+        else:
+            self._finish(worker, worker.task, kind, value)
+        if not self._closed:
+            self._dispatch()
+
+    def _finish(self, worker: _Worker, task: _Task, kind: int, value: object) -> None:
+        if not self._closed:  # then the timer that will kill it must stay
+            worker.forget_timers()
+        worker.state, worker.task = "idle", None
+        self._failures = 0
+        self._usual_seconds += 0.2 * (worker.loop.time() - task.began - self._usual_seconds)
+        if kind == _RESULT:
+            if not task.future.done():
+                task.future.set_result(value)
+            return
+        error = value if isinstance(value, BaseException) else RemoteError(f"the worker sent {type(value).__name__}")
+        if isinstance(error, RemoteError):
+            _log("worker.failed", pool=self._name, pid=worker.pid, error=error.message, trace=error.trace)
+        task.fail(error)
+
+    def _on_exit(self, worker: _Worker, exitcode: int | None) -> None:
+        worker.forget_timers()
+        self._crew.remove(worker)
+        ready, task, worker.task = worker.state != "starting", worker.task, None
+        how = worker.trouble or _how_it_ended(exitcode)
+        if not self._closed:
+            _log("worker.died", pool=self._name, pid=worker.pid, how=how, ready=ready, busy=task is not None)
+            if task is not None:
+                message = f"worker {worker.pid} of {self._name} died in the middle of this request: {how}"
+                task.fail(Unavailable(message, reason="WORKER_DIED", retry_after=1.0))
+                self._fill_soon(worker.loop)
+            elif ready:
+                self._pause()
+                self._fill_soon(worker.loop)
+            else:
+                self._start_error = how
+                self._pause(at_least=_PAUSE_SECONDS)
+                self._give_up_if_alone()
+        _settle(worker.started)
+        _settle(worker.gone)
+
+    def _pause(self, at_least: float = 0.0) -> None:
+        """No new process for a while: not at all after a first idle death, then ever longer."""
+        self._failures += 1
+        longer = _PAUSE_SECONDS * 2.0 ** min(self._failures - 2, 10) if self._failures > 1 else 0.0
+        self._not_before = time.monotonic() + min(_LONGEST_PAUSE_SECONDS, max(at_least, longer))
+
+    def _fill_soon(self, loop: asyncio.AbstractEventLoop) -> None:
+        wait = self._not_before - time.monotonic()
+        if wait > 0:
+            loop.call_later(wait + 0.01, self._fill)  # a timer may come a clock tick early
+        else:
+            self._fill()
+
+    def _give_up_if_alone(self) -> None:
+        if not self._crew:
+            error = self._start_failure()
+            while self._waiting:
+                self._waiting.popleft().fail(error)
+
+
+@contextlib.contextmanager
+def _no_signals() -> Iterator[None]:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _how_it_ended(exitcode: int | None) -> str:
+    if exitcode is not None and exitcode < 0:
+        return f"killed by signal {-exitcode}"
+    return f"exit code {exitcode}"
+
+
+def _log(event: str, **facts: object) -> None:
+    import structlog  # here, because every child imports this module and none of them logs
+
+    structlog.get_logger(__name__).error(event, **facts)
