@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Float64, Shaped, UInt8
+from jaxtyping import Shaped, UInt8
 from PIL import (
     AvifImagePlugin,
     BmpImagePlugin,
@@ -32,6 +32,7 @@ from PIL import (
     features,
 )
 
+from serving.colour import is_in_colour
 from serving.errors import InvalidInput
 
 UNREADABLE, TOO_LARGE, TOO_SMALL = "IMAGE_UNREADABLE", "IMAGE_TOO_LARGE", "IMAGE_TOO_SMALL"
@@ -354,75 +355,6 @@ def _quiet_pillow() -> Iterator[None]:
             _quiet.users -= 1
             if _quiet.users == 0:
                 _quiet.catcher.__exit__(None, None, None)
-
-
-def grey_of(pixels: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w"]:
-    """Luma in [0, 255]: Pillow's `convert("L")`, ITU-R BT.601."""
-    return np.array(Image.fromarray(pixels).convert("L"))
-
-
-_LOOK_SIDE = 256  # about the longer side, in pixels, at which colour is judged; averaging takes JPEG's noise away
-_KNOTS = (0.0, 64.0, 128.0, 192.0, 230.0, 246.0, 255.0)  # luma at which the tint bends; sepia does where red clips
-_SAMPLE = 20_000  # pixels that the tint is fitted to
-_ROUNDS = 12  # of reweighting
-_AWAY = 10.0  # chroma levels (of 255) off the tint from which a pixel has a colour of its own
-_ALONG = 0.45  # weight of what is off along the page's hue: paper yellows unevenly, but in one hue
-_VIVID = 50.0  # chroma levels that no paper and no sepia reaches; the strongest of the tried ones had 43
-_COLOUR_SHARE = 0.01  # of the page
-
-
-def is_in_colour(pixels: UInt8[np.ndarray, "h w 3"]) -> bool:
-    """True if at least 1 % of the page shows colours, and not just one ink on one paper; see `colour_share`."""
-    return colour_share(pixels) >= _COLOUR_SHARE
-
-
-def colour_share(pixels: UInt8[np.ndarray, "h w 3"]) -> float:
-    """Share of the page, in [0, 1], that has a colour of its own.
-
-    The page is reduced to about 256 pixels and split into luma and chroma (Cb, Cr). The chroma that most pixels have
-    at each luma is the page's tint: none on grey, a yellow that fades into the ink on an old scan, brown on sepia. A
-    pixel has a colour of its own if its chroma is more than 10 levels off the tint, where the part along the page's
-    main hue counts 0.45 (paper yellows more at its edges), or if its chroma is above 50 anywhere. So grey, sepia and
-    yellowed pages, one pale ink on one paper, and a stamp below 1 % of the page are not in colour; muted night
-    scenes are. A page printed in one strong ink, such as green line art, counts as colour; in one pale ink, it
-    doesn't, and neither does a page of white and brown with less than 1 % of anything else.
-
-    Cost: about 16 ms a page of 1.4 megapixels.
-    """
-    luma, chroma = _luma_and_chroma(pixels)
-    off = chroma - _tint(luma, chroma)
-    _, hues = np.linalg.eigh(chroma.T @ chroma)  # columns: across the main hue, along it
-    across, along = (off @ hues).T
-    own = (np.hypot(across, _ALONG * along) > _AWAY) | (np.hypot(chroma[:, 0], chroma[:, 1]) > _VIVID)
-    return float(own.mean())
-
-
-def _luma_and_chroma(
-    pixels: UInt8[np.ndarray, "h w 3"],
-) -> tuple[Float32[np.ndarray, "n"], Float32[np.ndarray, "n 2"]]:
-    image = Image.fromarray(pixels)
-    small = np.asarray(image.reduce(max(1, max(image.size) // _LOOK_SIDE)), np.float32).reshape(-1, 3)
-    luma = small @ np.array([0.299, 0.587, 0.114], np.float32)
-    chroma = np.stack([0.564 * (small[:, 2] - luma), 0.713 * (small[:, 0] - luma)], axis=1)  # Cb, Cr around 0
-    return luma, chroma.astype(np.float32)
-
-
-def _tint(luma: Float32[np.ndarray, "n"], chroma: Float32[np.ndarray, "n 2"]) -> Float32[np.ndarray, "n 2"]:
-    """For each pixel the chroma that the page's paper and ink have at its luma: a few straight pieces.
-
-    A stiff curve, because a free one would take every flat colour for the tint of its own grey level; least absolute
-    deviations by reweighting, because what has a colour of its own must not bend it.
-    """
-    parts = np.stack([np.interp(luma, _KNOTS, hat) for hat in np.eye(len(_KNOTS))], axis=1).astype(np.float32)  # "n k"
-    sample = slice(None, None, max(1, len(luma) // _SAMPLE))
-    x, y = parts[sample].astype(np.float64), chroma[sample].astype(np.float64)
-    weight = np.ones(len(x))
-    curve: Float64[np.ndarray, "k 2"] = np.zeros((len(_KNOTS), 2))
-    for _ in range(_ROUNDS):
-        curve = np.linalg.solve((x.T * weight) @ x + 1e-3 * np.eye(len(_KNOTS)), (x.T * weight) @ y)  # "k 2"
-        weight = 1.0 / np.maximum(np.hypot(*(y - x @ curve).T), 1.0)
-    tint: Float32[np.ndarray, "n 2"] = parts @ curve.astype(np.float32)
-    return tint
 
 
 _LONGEST_SIDE = {"image/png": 2**31 - 1, "image/jpeg": 65500, "image/webp": 16383}

@@ -17,194 +17,42 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
-import ctypes
 import itertools
 import multiprocessing
 import os
 import pickle
 import queue as queues
 import signal
-import struct
-import sys
 import threading
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from typing import Any
 
-from serving.errors import Cancelled, FailedState, Overloaded, ServiceError, Timeout, Unavailable
+from serving.errors import FailedState, Overloaded, Timeout, Unavailable
+from serving.worker_child import (
+    CANCEL,
+    ERROR,
+    EVENT,
+    FAILED,
+    READY,
+    RESULT,
+    RUN,
+    STOP,
+    Handler,
+    RemoteError,
+    WorkerContext,
+    child_main,
+    pickled,
+    read,
+    write,
+)
 
-_HEADER = struct.Struct("<BQ")  # what a message is, and the request that it belongs to; its pickle follows by itself
-_RUN, _CANCEL, _STOP = range(3)  # to the child
-_READY, _FAILED, _EVENT, _RESULT, _ERROR = range(5)  # to the parent
+__all__ = ["Handler", "RemoteError", "WorkerContext", "WorkerPool"]
 
 _PAUSE_SECONDS = 0.5  # before the second attempt to start; doubles with each further one
 _LONGEST_PAUSE_SECONDS = 30.0
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
-_TRACE_CHARS = 8000  # of a child's traceback that are kept
-
-
-class RemoteError(Exception):
-    """An unexpected exception in a worker; INTERNAL to the caller, its trace for the log.
-
-    Args:
-        message: the exception's type and text.
-        trace: its traceback as text.
-    """
-
-    def __init__(self, message: str, trace: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.trace = trace
-
-    def __reduce__(self) -> tuple[type[RemoteError], tuple[str, str]]:
-        return type(self), (self.message, self.trace)
-
-
-class WorkerContext:
-    """What a handler can do besides computing; lives in the child, for one request."""
-
-    def __init__(self, link: _Link, request_id: int) -> None:
-        self._link = link
-        self._id = request_id
-
-    def emit(self, event: object) -> None:
-        """Hands an event to the caller's `on_event`, in order, before the result.
-
-        Raises:
-            TypeError: the event can't be pickled.
-
-        Cost: one pickle and one write to a pipe; waits while the parent is behind.
-        """
-        self._link.send(_EVENT, self._id, _pickled(event, "the event"))
-
-    @property
-    def cancelled(self) -> bool:
-        """True when the caller has gone or the time is up."""
-        return self._link.cancelled_id == self._id
-
-    def check(self) -> None:
-        """Returns quietly, or ends the handler; call it at every step.
-
-        Raises:
-            Cancelled: the caller has gone or the time is up.
-
-        Cost: one attribute read and one comparison.
-        """
-        if self._link.cancelled_id == self._id:
-            raise Cancelled("the request was cancelled while it was computed")
-
-
-Handler = Callable[[Any, WorkerContext], object]
-
-
-# --- in the child ----------------------------------------------------------------------------------------------------
-
-
-class _Link:
-    """The child's end of the pipe."""
-
-    def __init__(self, connection: Connection) -> None:
-        self.inbox: queues.SimpleQueue[tuple[int, bytes] | None] = queues.SimpleQueue()
-        self.cancelled_id = -1
-        self._connection = connection
-        self._lock = threading.Lock()
-
-    def send(self, kind: int, request_id: int, payload: bytes) -> None:
-        with self._lock:
-            _write(self._connection, kind, request_id, payload)
-
-    def listen(self) -> None:
-        """Sorts what comes in until the parent goes; then this process goes too."""
-        try:
-            while True:
-                kind, request_id, payload = _read(self._connection)
-                if kind == _RUN:
-                    self.inbox.put((request_id, payload))
-                elif kind == _CANCEL:
-                    self.cancelled_id = request_id
-                else:
-                    self.inbox.put(None)
-        except (EOFError, OSError):
-            os._exit(0)  # nobody is left to answer
-
-
-def _child_main(connection: Connection, recipe: bytes, parent_pid: int) -> None:
-    _settle_in(parent_pid)
-    link = _Link(connection)
-    threading.Thread(target=link.listen, name="listen", daemon=True).start()
-    try:
-        build, args = pickle.loads(recipe)  # noqa: S301  the parent wrote it
-        handler = build(*args)
-    except BaseException as error:  # whatever it is, the parent must hear of it
-        traceback.print_exc()
-        link.send(_FAILED, 0, pickle.dumps(f"{type(error).__name__}: {error}"))
-        return
-    link.send(_READY, 0, b"")
-    while (item := link.inbox.get()) is not None:
-        request_id, payload = item
-        kind, answer = _answer(handler, payload, WorkerContext(link, request_id))
-        link.send(kind, request_id, answer)
-
-
-def _settle_in(parent_pid: int) -> None:
-    """The parent alone decides when a child stops: signals for the whole group pass by, and its death is ours."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-    if os.getppid() != parent_pid:
-        os._exit(0)  # it died before the line above
-
-
-def _answer(handler: Handler, payload: bytes, context: WorkerContext) -> tuple[int, bytes]:
-    try:
-        request = pickle.loads(payload)  # noqa: S301  the parent wrote it
-        del payload
-        return _RESULT, _pickled(handler(request, context), "the worker's result")
-    except BaseException as error:  # a request must not end the worker, not even by sys.exit
-        return _ERROR, _pickled_error(error)
-
-
-def _pickled(value: object, what: str) -> bytes:
-    try:
-        return pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
-    except MemoryError:
-        raise
-    except Exception as error:
-        raise TypeError(f"{what} must be picklable, got {type(value).__name__}: {error}") from error
-
-
-def _pickled_error(error: BaseException) -> bytes:
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # the latter is torch's
-        error = Overloaded(f"the worker ran out of memory: {error}".rstrip(": "), reason="OUT_OF_MEMORY")
-    if isinstance(error, ServiceError):
-        with contextlib.suppress(Exception):
-            data = pickle.dumps(error)
-            pickle.loads(data)  # noqa: S301  some exceptions pickle and then can't be built again
-            return data
-    trace = "".join(traceback.format_exception(error))[-_TRACE_CHARS:]
-    return pickle.dumps(RemoteError(f"{type(error).__name__}: {error}", trace))
-
-
-# --- between the two -------------------------------------------------------------------------------------------------
-
-
-def _write(connection: Connection, kind: int, request_id: int, payload: bytes) -> None:
-    connection.send_bytes(_HEADER.pack(kind, request_id))
-    connection.send_bytes(payload)
-
-
-def _read(connection: Connection) -> tuple[int, int, bytes]:
-    kind, request_id = _HEADER.unpack(connection.recv_bytes())
-    return kind, request_id, connection.recv_bytes()
-
-
-# --- in the parent ---------------------------------------------------------------------------------------------------
 
 
 @dataclass(eq=False)
@@ -241,7 +89,7 @@ class _Worker:
         self._timers: list[asyncio.TimerHandle] = []
         context = multiprocessing.get_context("spawn")
         self.connection, child_end = context.Pipe()
-        self.process = context.Process(target=_child_main, args=(child_end, recipe, os.getpid()), name=name)
+        self.process = context.Process(target=child_main, args=(child_end, recipe, os.getpid()), name=name)
         try:
             with _no_signals():  # this thread's mask is the child's until it ignores them itself
                 self.process.start()  # here, not in a thread: the kernel ties the child to the thread that starts it
@@ -266,7 +114,7 @@ class _Worker:
 
     def begin(self, task: _Task) -> None:
         self.state, self.task, task.began = "busy", task, self.loop.time()
-        self.outbox.put((_RUN, task.id, task.request))
+        self.outbox.put((RUN, task.id, task.request))
         task.request = None
         if task.timeout is not None:
             self.after(task.timeout, self._out_of_time, task, task.timeout)
@@ -279,14 +127,14 @@ class _Worker:
     def cancel(self, task: _Task) -> None:
         """Asks the child to stop this task, and kills it if it has not within the pool's grace."""
         if self.task is task:
-            self.outbox.put((_CANCEL, task.id, None))
+            self.outbox.put((CANCEL, task.id, None))
             self.after(self.pool.cancel_grace, self.kill, "did not stop when asked to")
 
     def stop(self) -> None:
         """Asks the child to leave when its task is over, and kills it after the pool's grace."""
         if self.task is not None:
-            self.outbox.put((_CANCEL, self.task.id, None))
-        self.outbox.put((_STOP, 0, None))
+            self.outbox.put((CANCEL, self.task.id, None))
+        self.outbox.put((STOP, 0, None))
         self.after(self.pool.cancel_grace, self.kill, "did not stop when asked to")
 
     def kill(self, trouble: str = "") -> None:
@@ -304,25 +152,25 @@ class _Worker:
             kind, request_id, value = item
             del item
             try:
-                payload = _pickled(value, "the request")
+                payload = pickled(value, "the request")
             except Exception as error:
-                self._tell(self.pool._on_message, self, _ERROR, request_id, RemoteError(str(error)))
+                self._tell(self.pool._on_message, self, ERROR, request_id, RemoteError(str(error)))
                 continue
             finally:
                 del value
             with contextlib.suppress(OSError):  # the receiving thread learns of a dead child and says so
-                _write(self.connection, kind, request_id, payload)
+                write(self.connection, kind, request_id, payload)
             del payload
 
     def _receive_all(self) -> None:
         """In its own thread: every message, then the exit."""
         with contextlib.suppress(EOFError, OSError):
             while True:
-                kind, request_id, payload = _read(self.connection)
+                kind, request_id, payload = read(self.connection)
                 try:
                     value = pickle.loads(payload) if payload else None  # noqa: S301  our own child wrote it
                 except Exception as error:
-                    kind, value = _ERROR, RemoteError(f"the worker's answer can't be read: {error}")
+                    kind, value = ERROR, RemoteError(f"the worker's answer can't be read: {error}")
                 del payload
                 self._tell(self.pool._on_message, self, kind, request_id, value)
                 del value
@@ -545,16 +393,16 @@ class WorkerPool:
             worker.cancel(task)
 
     def _on_message(self, worker: _Worker, kind: int, request_id: int, value: object) -> None:
-        if kind == _READY:
+        if kind == READY:
             if not self._closed:
                 worker.forget_timers()
             worker.state, self._start_error = "idle", ""
             _settle(worker.started)
-        elif kind == _FAILED:
+        elif kind == FAILED:
             worker.kill(str(value))
         elif worker.task is None or worker.task.id != request_id:
             return
-        elif kind == _EVENT:
+        elif kind == EVENT:
             self._call_back(worker.task, worker.task.on_event, value)
             return
         else:
@@ -568,7 +416,7 @@ class WorkerPool:
         worker.state, worker.task = "idle", None
         self._failures = 0
         self._usual_seconds += 0.2 * (worker.loop.time() - task.began - self._usual_seconds)
-        if kind == _RESULT:
+        if kind == RESULT:
             if not task.future.done():
                 task.future.set_result(value)
             return

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, features
 
+from serving.colour import grey_of, is_in_colour
 from serving.errors import InvalidInput
 from serving.images import ImageLimits as Limits
-from serving.images import Picture, decode_picture, encode_picture, grey_of, is_in_colour
+from serving.images import Picture, decode_picture, encode_picture
 
 H, W = 48, 64
 NEEDS_AVIF = pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")
