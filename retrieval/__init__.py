@@ -1,0 +1,1 @@
+"""The retrieval server: one growing pool of colour references per series."""

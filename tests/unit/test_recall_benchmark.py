@@ -1,0 +1,125 @@
+"""The degradations are what they say, and recall is counted as it is defined."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks import recall
+from benchmarks.degrade import DEGRADATIONS, grey, line_art, screentone
+from tests.contract.test_embedders import draw_page
+
+TONE_TOLERANCE = 0.04  # of full scale; posterising alone may move a tone by half a step
+
+
+@pytest.mark.parametrize("version", sorted(DEGRADATIONS))
+def test_a_degraded_page_is_grey_and_of_the_same_size(version: str):
+    page = draw_page(1)
+    made = DEGRADATIONS[version](page, 3)
+    assert made.shape == page.shape
+    assert (made == made[..., :1]).all()
+
+
+@pytest.mark.parametrize("version", sorted(DEGRADATIONS))
+def test_one_seed_gives_one_picture(version: str):
+    page = draw_page(1)
+    np.testing.assert_array_equal(DEGRADATIONS[version](page, 3), DEGRADATIONS[version](page, 3))
+
+
+def test_another_seed_gives_another_screen():
+    assert (screentone(draw_page(1), 3) != screentone(draw_page(1), 4)).any()
+
+
+@pytest.mark.parametrize("level", [0.22, 0.45, 0.65, 0.82])
+def test_a_screen_prints_the_tone_it_stands_for(level: float):
+    flat = np.full((300, 300, 3), round(level * 255), np.uint8)
+    assert screentone(flat, 0).mean() / 255 == pytest.approx(level, abs=TONE_TOLERANCE)
+
+
+def test_a_screen_is_black_on_white():
+    printed = screentone(np.full((1400, 200, 3), 140, np.uint8), 0)
+    assert (printed < 64).mean() > 0.2
+    assert (printed > 192).mean() > 0.3
+
+
+def test_line_art_of_a_flat_page_is_white():
+    assert (line_art(np.full((100, 80, 3), 90, np.uint8)) == 255).all()
+
+
+def test_line_art_draws_the_dark_side_of_an_edge():
+    page = np.full((100, 80, 3), 255, np.uint8)
+    page[:, 40:42] = 0
+    drawn = line_art(page)
+    assert drawn[50, 40, 0] < 30
+    assert drawn[50, 10, 0] == 255
+
+
+def test_grey_is_pillows_luma():
+    page = draw_page(1)
+    np.testing.assert_array_equal(grey(page)[..., 0], np.asarray(Image.fromarray(page).convert("L")))
+
+
+def test_a_corner_counts_if_one_of_its_three_best_hits_is_of_its_page():
+    references = np.zeros((3, 5, 15), np.float32)
+    references.reshape(15, 15)[:] = np.eye(15)
+    queries = np.zeros((3, 4, 15), np.float32)
+    queries[0, 0, [5, 6, 0]] = 3, 2, 1  # own page third: counts
+    queries[0, 1, [5, 6, 7, 0]] = 4, 3, 2, 1  # own page fourth: does not
+    queries[2, 3, 14] = 1
+    hits = recall.found(queries, references, recall.TOP)
+    assert (hits[0, 0], hits[0, 1], hits[2, 3]) == (True, False, True)
+
+
+def test_anybodys_folders_are_read_in_order(tmp_path: Path):
+    for name in ("ch02/b.png", "ch01/a.jpg", "ch01/notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    assert [(p.chapter, p.path.name) for p in recall.read_pages(tmp_path)] == [("ch01", "a.jpg"), ("ch02", "b.png")]
+
+
+def test_covers_of_a_manifest_take_no_part(tmp_path: Path):
+    entries = [
+        {"file": f"{tmp_path.name}/ep01/{kind}.jpg", "series": "s", "episode": "ep01", "kind": kind}
+        for kind in ("cover", "page", "reference")
+    ]
+    (tmp_path / "manifest.json").write_text(json.dumps(entries))
+    assert [p.path for p in recall.read_pages(tmp_path)] == [tmp_path / "ep01" / "page.jpg"]
+
+
+def test_a_folder_without_pages_is_refused(tmp_path: Path):
+    with pytest.raises(ValueError, match="no page was found"):
+        recall.read_pages(tmp_path)
+
+
+def test_the_benchmark_runs_on_a_folder(tmp_path: Path):
+    for number in range(3):
+        folder = tmp_path / "comic" / f"ch{number}"
+        folder.mkdir(parents=True)
+        Image.fromarray(draw_page(number, 300, 420)).save(folder / "p1.png")
+    out = tmp_path / "out" / "recall.json"
+    recall.main(["--comics", str(tmp_path / "comic"), "--embedder", "structure", "--out", str(out)])
+    written = json.loads(out.read_text())
+    assert written["results"]["structure"]["grey"] == 1
+    assert {"screentone", "line", "n"} <= written["results"]["structure"].keys()
+    assert {"command", "machine", "commit", "date"} <= written["meta"].keys()
+    assert str(tmp_path) not in out.read_text()
+
+
+def test_a_later_run_adds_to_an_earlier_one_of_the_same_space(tmp_path: Path):
+    out = tmp_path / "recall.json"
+    recall.write(out, {"e": {"space": "s", "grey": 1.0, "datasets": {"a": {"grey": 1.0}}}}, "first")
+    recall.write(out, {"e": {"space": "s", "line": 0.5, "datasets": {"a": {"line": 0.5}}}}, "second")
+    written = json.loads(out.read_text())
+    assert written["results"]["e"]["datasets"]["a"] == {"grey": 1.0, "line": 0.5}
+    assert written["meta"]["command"] == "first && second"
+
+
+def test_a_later_run_of_another_space_replaces_the_earlier_one(tmp_path: Path):
+    out = tmp_path / "recall.json"
+    recall.write(out, {"e": {"space": "s", "grey": 1.0}}, "first")
+    recall.write(out, {"e": {"space": "t", "line": 0.5}}, "second")
+    assert json.loads(out.read_text())["results"]["e"] == {"space": "t", "line": 0.5, "commands": ["second"]}
