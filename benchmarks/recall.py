@@ -4,73 +4,29 @@ Every page of a comic goes into the pool as a reference (five patches, in colour
 query of four corner patches. A corner is recalled if at least one of its three best hits is a patch of that same page.
 The search is exact, in numpy, over the whole pool: this measures the embedder, not the index.
 
-    python -m benchmarks.recall --comics ../shared/data/peppercarrot --embedder structure --out recall.json
-
-A comic is a folder with one sub-folder of colour pages per chapter; a folder with a manifest.json is read by it, and
-covers and references are left out. Results already in the output file are kept under the names not measured again.
+    python -m benchmarks.recall --comics ../shared/data/peppercarrot --embedder structure
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import os
-import platform
-import shlex
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float32, UInt8
-from PIL import Image
+from jaxtyping import Bool, Float32
 
+from benchmarks.comics import read_comic
 from benchmarks.degrade import DEGRADATIONS
+from benchmarks.report import RESULTS, write_results
 from retrieval.embed import Embedder, EmbedderSettings, create_embedder
 
 TOP = 3  # hits per corner, as in the published method
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
-PAGE_KINDS = {"page", "illustration"}
 FORMS = {"structure": "structure", "open_clip": "open_clip", "open_clip-colour": "open_clip"}
-
-
-@dataclass(frozen=True)
-class ComicPage:
-    """One colour page on disk."""
-
-    chapter: str
-    path: Path
-
-
-def read_pages(comic: Path) -> list[ComicPage]:
-    """The colour pages of a comic in reading order.
-
-    Raises:
-        ValueError: the folder has no pages.
-    """
-    manifest = comic / "manifest.json"
-    if manifest.is_file():
-        entries = [e for e in json.loads(manifest.read_text()) if e.get("kind", "page") in PAGE_KINDS]
-        several = len({e["series"] for e in entries}) > 1
-        names = [f"{e['series']}/{e['episode']}" if several else str(e["episode"]) for e in entries]
-        pages = [ComicPage(name, comic.parent / e["file"]) for name, e in zip(names, entries, strict=True)]
-    else:
-        folders = sorted(p for p in comic.iterdir() if p.is_dir())
-        pages = [ComicPage(f.name, p) for f in folders for p in sorted(f.iterdir()) if p.suffix.lower() in SUFFIXES]
-    if not pages:
-        raise ValueError(f"{comic} must hold one folder of pages per chapter, or a manifest.json; no page was found")
-    return pages
-
-
-def load(page: ComicPage) -> UInt8[np.ndarray, "h w 3"]:
-    """A page's pixels, RGB."""
-    with Image.open(page.path) as picture:
-        return np.asarray(picture.convert("RGB"))
 
 
 def found(
@@ -96,12 +52,12 @@ def measure(
         tuned_on: chapters left out of the "reported" figures; they stay in the pool.
         known: query vectors that another space of the same weights has made; read and added to.
     """
-    pages = read_pages(comic)
+    pages = read_comic(comic.resolve()).pages
     references: list[Float32[np.ndarray, "5 dim"]] = []
     queries: dict[str, list[Float32[np.ndarray, "4 dim"]]] = {version: [] for version in versions}
     spent: list[float] = []
     for number, page in enumerate(pages):
-        colour = load(page)
+        colour = page.pixels()
         references.append(embedder.embed_references([colour])[0])
         for version in versions:
             key = f"{embedder.space.weights_sha256 or embedder.space.model} {page.path} {version}"
@@ -125,55 +81,12 @@ def measure(
     return result
 
 
-def machine() -> str:
-    """The processor's model and the number of its cores that this process may use."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
-    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-    return f"{model}, {os.cpu_count()} cores"
-
-
-def commit() -> str:
-    """The short commit that is checked out, or "uncommitted" where there is none."""
-    answer = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return answer.stdout.strip() if answer.returncode == 0 else "uncommitted"
-
-
-def write(out: Path, results: dict[str, dict[str, Any]], command: str) -> None:
-    """Adds results to the output file, also to an entry of the same space; its meta names every command in it."""
-    old = json.loads(out.read_text()) if out.is_file() else {"results": {}}
-    merged = dict(old["results"])
-    for name, result in results.items():
-        before = merged.get(name, {})
-        same = before.get("space") == result["space"]  # then what was not measured again still holds
-        commands = [*(before["commands"] if same else []), command]
-        merged[name] = {**_joined(before if same else {}, result), "commands": list(dict.fromkeys(commands))}
-    meta = {
-        "command": " && ".join(dict.fromkeys(line for result in merged.values() for line in result["commands"])),
-        "machine": machine(),
-        "commit": commit(),
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "versions": "queries are made by benchmarks/degrade.py, seed = the page's number",
-    }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps({"meta": meta, "results": merged}, indent=1, ensure_ascii=False) + "\n")
-
-
-def _joined(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    both = {key: _joined(old[key], new[key]) for key in old.keys() & new.keys() if isinstance(new[key], dict)}
-    return {**old, **new, **both}
-
-
-def command_line(arguments: Sequence[str]) -> str:
-    """The command as a reader may repeat it; of an absolute path, only the name is kept."""
-    return shlex.join(["python", "-m", "benchmarks.recall", *(Path(a).name if a[:1] == "/" else a for a in arguments)])
-
-
 def main(arguments: Sequence[str]) -> None:
     """Measures each embedder on each comic and writes the results."""
     given = _parser().parse_args(arguments)
     known: dict[str, Any] = {}
-    for form in given.embedder:
+    results: dict[str, Any] = {}
+    for form in given.embedder or ["structure"]:
         with_weights = FORMS[form] == "open_clip"
         settings = EmbedderSettings(
             crop_recipe=given.crop_recipe,
@@ -193,8 +106,8 @@ def main(arguments: Sequence[str]) -> None:
         first = {version: datasets[given.comics[0].name][version] for version in given.versions}
         result = {**first, "n": datasets[given.comics[0].name]["n"], "space": embedder.space.id, "datasets": datasets}
         embedder.close()
-        if given.out is not None:
-            write(given.out, {name: result}, command_line(arguments))
+        results[name] = result
+        print(write_results("recall", results, folder=given.out))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -202,15 +115,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--comics", type=Path, action="append", required=True, help="a comic; the first is the headline"
     )
-    parser.add_argument("--embedder", choices=sorted(FORMS), action="append", required=True)
-    parser.add_argument("--versions", nargs="+", choices=sorted(DEGRADATIONS), default=["grey", "screentone", "line"])
+    parser.add_argument("--embedder", choices=sorted(FORMS), action="append", help="default: structure")
+    parser.add_argument("--versions", nargs="+", choices=sorted(DEGRADATIONS), default=list(DEGRADATIONS))
     parser.add_argument("--tuned-on", nargs="*", default=[], help="chapters that features were tuned on")
     parser.add_argument("--crop-recipe", default="native")
     parser.add_argument("--model", help="an open_clip model name")
     parser.add_argument("--pretrained", help="an open_clip tag")
     parser.add_argument("--weights", type=Path, help="local weights")
     parser.add_argument("--label", help="what to call the open_clip weights in the results")
-    parser.add_argument("--out", type=Path, help="the JSON file to write or add to")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON; default benchmarks/results")
     return parser
 
 

@@ -23,6 +23,11 @@ def _cpu() -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
+def _short(argument: str) -> str:
+    """The argument, of an absolute path only the name."""
+    return Path(argument).name if argument.startswith("/") else argument
+
+
 def meta() -> dict[str, str]:
     """Command, machine, commit and date of this run; no host name, no absolute path."""
     root = Path(__file__).resolve().parents[1]
@@ -38,7 +43,7 @@ def meta() -> dict[str, str]:
     ).stdout.strip()  # fmt: skip
     cores = len(os.sched_getaffinity(0))
     return {
-        "command": " ".join([program, *map(shlex.quote, sys.argv[1:])]),
+        "command": " ".join([program, *(shlex.quote(_short(argument)) for argument in sys.argv[1:])]),
         "machine": f"{_cpu()}, {cores} cores, Python {platform.python_version()}, {platform.system()}",
         "commit": commit + (" with uncommitted changes" if changed else ""),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),

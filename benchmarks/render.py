@@ -1,0 +1,149 @@
+"""Renders docs/BENCHMARKS.md's tables from benchmarks/results; called by its cog blocks."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from benchmarks.report import RESULTS
+
+NAMES = {"peppercarrot": "Pepper&Carrot"}
+PROTOCOLS = {
+    "B": "B, same chapter",
+    "A-truth": "A-truth, across episodes, true references",
+    "A-own": "A-own, across episodes, own output as references",
+}
+
+
+def load(name: str) -> dict[str, Any]:
+    """A result file."""
+    content: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
+    return content
+
+
+def provenance(name: str) -> str:
+    """The line under a table: command, machine, commit, date."""
+    meta = load(name)["meta"]
+    return f"`{meta['command']}` · {meta['machine']} · commit {meta['commit']} · {meta['date']}"
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table; all columns but the first are right-aligned."""
+    lines = ["| " + " | ".join(header) + " |", "|---|" + "--:|" * (len(header) - 1)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def _cell(figures: dict[str, Any], key: str, form: str) -> str:
+    return form.format(figures[key]) if key in figures else ""
+
+
+def quality() -> str:
+    """Overall figures of every comic, protocol and method."""
+    parts = []
+    for comic, protocols in load("comic_quality")["results"].items():
+        for protocol, methods in protocols.items():
+            rows = []
+            for method, f in methods.items():
+                episodes = [e for e in f.get("per_episode", {}).values() if "psnr_gain_db" in e]
+                worst = min((e["psnr_gain_db"] for e in episodes), default=None)
+                rows.append(
+                    [
+                        method,
+                        str(f["n"]),
+                        _cell(f, "psnr_gain_db", "{:+.2f}"),
+                        "" if worst is None else f"{worst:+.2f}",
+                        _cell(f, "ssim", "{:.4f}"),
+                        _cell(f, "ciede", "{:.2f}"),
+                        _cell(f, "ciede_ratio_to_grey", "{:.3f}"),
+                        _cell(f, "colourfulness", "{:.1f}"),
+                    ]
+                )
+            header = [
+                "method",
+                "n",
+                "PSNR gain, dB",
+                "worst chapter, dB",
+                "SSIM",
+                "CIEDE2000",
+                "of grey's",
+                "colourfulness",
+            ]
+            parts.append(f"**{NAMES.get(comic, comic)}, {PROTOCOLS[protocol]}**\n\n{table(header, rows)}")
+    return "\n\n".join([*parts, provenance("comic_quality")])
+
+
+def episodes(comic: str, protocol: str, method: str) -> str:
+    """One method's figures per chapter."""
+    per = load("comic_quality")["results"][comic][protocol][method]["per_episode"]
+    rows = [
+        [chapter, str(f["n"]), f"{f['psnr_gain_db']:+.2f}", f"{f['ssim']:.4f}", f"{f['ciede_ratio_to_grey']:.3f}",
+         f"{f['colourfulness']:.1f}"]
+        for chapter, f in per.items()
+    ]  # fmt: skip
+    return table(["chapter", "n", "PSNR gain, dB", "SSIM", "CIEDE2000 of grey's", "colourfulness"], rows)
+
+
+def recall() -> str:
+    """Does a degraded page find itself among all pages; share of corners with a patch of that page in the top 3."""
+    rows = [
+        [name, *(f"{figures[kind]:.3f}" for kind in ("grey", "screentone", "coarse-screentone", "line"))]
+        for name, figures in load("recall")["results"].items()
+    ]
+    return (
+        table(["embedder", "grey", "screentone", "coarse screentone", "line art"], rows) + "\n\n" + provenance("recall")
+    )
+
+
+def _latency(figures: dict[str, Any]) -> list[str]:
+    return [f"{figures['p50_ms']:.2f}", f"{figures['p95_ms']:.2f}", str(figures["n"])]
+
+
+def serving() -> str:
+    """Search, ingest, cold start, colouring and memory."""
+    r = load("serving")["results"]
+    search = r["search"]
+    latency = table(
+        ["call", "p50, ms", "p95, ms", "n"],
+        [
+            [f"FAISS IndexFlatIP, {search['patches']} patches, 4 queries (the floor)", *_latency(search["faiss"])],
+            ["the pool's search in process", *_latency(search["in_process"])],
+            ["SearchVectors over gRPC", *_latency(search["grpc"])],
+            ["RetrieveContext of a whole page over gRPC, pixels included", *_latency(r["retrieve"])],
+        ],
+    )
+    ingest = table(
+        ["ingest", "n", "pages/s", "embedder", "decoding", "store with sync"],
+        [
+            [
+                name,
+                str(f["n"]),
+                f"{f['pages_per_s']:.1f}",
+                *(f"{f[k + '_share']:.0%}" for k in ("embedder", "decode", "store")),
+            ]
+            for name, f in (("comic pages", r["ingest"]), ("96 x 136 pictures", r["ingest_small"]))
+        ],
+    )
+    cold, paint = r["cold_start"], r["colourise"]
+    other = table(
+        ["what", "value"],
+        [
+            ["cold start: process ready", f"{cold['ready_s']:.2f} s"],
+            [f"cold start: first search of {search['patches']} patches answered", f"{cold['first_search_s']:.2f} s"],
+            ["cold start: first context of a page answered", f"{cold['first_context_s']:.2f} s"],
+            [
+                f"colourise, `exemplar`, one worker, {paint['megapixels_per_page']:.1f} megapixels a page",
+                f"{paint['s_per_page']:.2f} s/page",
+            ],
+            *(
+                [f"memory of the {server} server with its workers, {when}", f"{r[f'memory_{when}_mb'][server]:.0f} MB"]
+                for server in ("retrieval", "colorizer")
+                for when in ("idle", "busy")
+            ),
+        ],
+    )
+    overhead = search["overhead_ms"]
+    said = (
+        f"gRPC adds {overhead['p50_ms']:.2f} ms (p50) and {overhead['p95_ms']:.2f} ms (p95) to the search in process; "
+        f"the search over gRPC takes {search['grpc_over_faiss']:.2f} times bare FAISS."
+    )
+    return "\n\n".join([latency, said, ingest, other, provenance("serving")])
