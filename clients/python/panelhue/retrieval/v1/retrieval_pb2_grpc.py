@@ -29,9 +29,9 @@ class RetrievalServiceStub(object):
     """Keeps the pools and searches them.
 
     Errors of every RPC, beside those listed with each: INVALID_ARGUMENT (a field is malformed; the details hold a
-    google.rpc.BadRequest), UNAVAILABLE (starting or draining), CANCELLED, DEADLINE_EXCEEDED, INTERNAL (our mistake; the
-    text stays in the server's log), DATA_LOSS (what is stored does not match its checksum). Every error carries a
-    google.rpc.ErrorInfo with a stable reason and the domain "panelhue".
+    google.rpc.BadRequest; or the answer would pass 4 MiB), UNAVAILABLE (starting or draining), CANCELLED,
+    DEADLINE_EXCEEDED, INTERNAL (our mistake; the text stays in the server's log), DATA_LOSS (what is stored does not
+    match its checksum). Every error carries a google.rpc.ErrorInfo with a stable reason and the domain "panelhue".
     """
 
     def __init__(self, channel):
@@ -121,15 +121,16 @@ class RetrievalServiceServicer(object):
     """Keeps the pools and searches them.
 
     Errors of every RPC, beside those listed with each: INVALID_ARGUMENT (a field is malformed; the details hold a
-    google.rpc.BadRequest), UNAVAILABLE (starting or draining), CANCELLED, DEADLINE_EXCEEDED, INTERNAL (our mistake; the
-    text stays in the server's log), DATA_LOSS (what is stored does not match its checksum). Every error carries a
-    google.rpc.ErrorInfo with a stable reason and the domain "panelhue".
+    google.rpc.BadRequest; or the answer would pass 4 MiB), UNAVAILABLE (starting or draining), CANCELLED,
+    DEADLINE_EXCEEDED, INTERNAL (our mistake; the text stays in the server's log), DATA_LOSS (what is stored does not
+    match its checksum). Every error carries a google.rpc.ErrorInfo with a stable reason and the domain "panelhue".
     """
 
     def CreateSeries(self, request, context):
         """Makes an empty pool.
         Errors: ALREADY_EXISTS (the id is taken), NOT_FOUND (no such embedder), FAILED_PRECONDITION (the embedder's
-        package or weights are missing), RESOURCE_EXHAUSTED (too many series).
+        package or weights are missing), RESOURCE_EXHAUSTED (too many series), INVALID_ARGUMENT (the request id came with
+        another request before).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -225,7 +226,8 @@ class RetrievalServiceServicer(object):
         `summary` with all hits, then the pictures that the hits point to, each as `picture` and `chunk`s.
         Errors: NOT_FOUND (series or stored reference), INVALID_ARGUMENT (the page cannot be read), FAILED_PRECONDITION
         (the embedder cannot be loaded, or min_generation is ahead of the pool), DEADLINE_EXCEEDED (the client was silent
-        for longer than the server's idle limit), RESOURCE_EXHAUSTED (too many searches at once).
+        for longer than the server's idle limit), RESOURCE_EXHAUSTED (too many searches at once), ABORTED (a reference was
+        removed before its pixels were sent; ask again).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -234,7 +236,7 @@ class RetrievalServiceServicer(object):
     def SearchVectors(self, request, context):
         """The nearest stored patches of vectors that the caller made itself.
         Errors: NOT_FOUND, INVALID_ARGUMENT (length, NaN or zero vectors), FAILED_PRECONDITION (vectors of another
-        embedding space, or min_generation is ahead of the pool).
+        embedding space, or min_generation is ahead of the pool), RESOURCE_EXHAUSTED (too many searches at once).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -346,9 +348,9 @@ class RetrievalService(object):
     """Keeps the pools and searches them.
 
     Errors of every RPC, beside those listed with each: INVALID_ARGUMENT (a field is malformed; the details hold a
-    google.rpc.BadRequest), UNAVAILABLE (starting or draining), CANCELLED, DEADLINE_EXCEEDED, INTERNAL (our mistake; the
-    text stays in the server's log), DATA_LOSS (what is stored does not match its checksum). Every error carries a
-    google.rpc.ErrorInfo with a stable reason and the domain "panelhue".
+    google.rpc.BadRequest; or the answer would pass 4 MiB), UNAVAILABLE (starting or draining), CANCELLED,
+    DEADLINE_EXCEEDED, INTERNAL (our mistake; the text stays in the server's log), DATA_LOSS (what is stored does not
+    match its checksum). Every error carries a google.rpc.ErrorInfo with a stable reason and the domain "panelhue".
     """
 
     @staticmethod

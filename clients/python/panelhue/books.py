@@ -1,0 +1,173 @@
+"""Books: a folder of pictures, a CBZ, or one picture; pages in their natural order, chapters where names tell them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from natsort import natsort_keygen, ns
+
+from panelhue.archives import Archive, ArchiveLimits
+from panelhue.chapters import chapter_in_name
+from panelhue.comicinfo import MAX_BYTES, NAME, ComicInfo, parse_comic_info
+from panelhue.errors import BookError
+
+PICTURES = {".png", ".jpg", ".jpeg", ".jpe", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2"}
+ARCHIVES = {".cbz", ".zip"}
+OTHER_ARCHIVES = {".cbr", ".rar", ".cb7", ".7z", ".cbt", ".tar", ".pdf", ".epub"}
+QUIET = {"thumbs.db", "desktop.ini"}  # ignored without a note
+SHEET_STEM = "contact-sheet"  # our own, see sheet.py; never a page
+
+natural_key = natsort_keygen(alg=ns.PATH | ns.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page of a book."""
+
+    name: str  # path within the book, with forward slashes
+    number: int  # from 1, within its chapter
+    chapter: int | None  # thousandths, where the folder's name tells it
+    read: Callable[[], bytes] = field(repr=False, compare=False)  # raises BookError or OSError
+
+    @property
+    def label(self) -> str:
+        """Its file name, for people."""
+        return PurePosixPath(self.name).name
+
+
+@dataclass
+class Book:
+    """Pages in their order. A context manager, as an archive stays open while it is read."""
+
+    path: Path
+    pages: tuple[Page, ...]
+    comic_info: ComicInfo | None = None
+    notes: tuple[str, ...] = ()  # what was passed over, a sentence each
+    _close: Callable[[], None] = lambda: None
+
+    def __enter__(self) -> Book:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    @property
+    def title(self) -> str:
+        """What a person would call it."""
+        info = self.comic_info
+        said = " ".join(part for part in ((info.series, info.number, info.title) if info else ()) if part)
+        return said or (self.path.resolve().stem if self.path.is_file() else self.path.resolve().name)
+
+    @property
+    def chapter(self) -> int | None:
+        """The chapter of the whole book, from its ComicInfo.xml or else its name, thousandths; None: neither tells."""
+        if self.comic_info is not None and self.comic_info.chapter is not None:
+            return self.comic_info.chapter
+        path = self.path.resolve()
+        return chapter_in_name(path.stem if path.is_file() else path.name, bare=True)
+
+
+def open_book(path: Path, limits: ArchiveLimits | None = None) -> Book:
+    """The book at a path: a folder, a CBZ or ZIP archive, or one picture.
+
+    Raises:
+        BookError: there is nothing, it is of another kind, or the archive is refused.
+    """
+    if path.is_dir():
+        return _folder_book(path)
+    if not path.exists():
+        raise BookError(f"there is no book at {path}", reason="BOOK_MISSING")
+    ending = path.suffix.lower()
+    if ending in PICTURES:
+        return Book(path, (Page(path.name, 1, None, path.read_bytes),))
+    if ending in OTHER_ARCHIVES:
+        raise BookError(
+            f"{path.name} is a {ending[1:].upper()} file; convert it to CBZ, or unpack it into a folder, first",
+            reason="BOOK_KIND",
+        )
+    if ending not in ARCHIVES:
+        raise BookError(f"{path.name} is neither a folder, nor a CBZ, nor a picture", reason="BOOK_KIND")
+    return _archive_book(path, limits)
+
+
+def _archive_book(path: Path, limits: ArchiveLimits | None) -> Book:
+    archive = Archive(path, limits)
+    try:
+        pages, info, notes = _sorted_out(archive.names, lambda name: lambda: archive.read(name), path)
+    except BaseException:
+        archive.close()
+        raise
+    return Book(path, pages, info, notes, archive.close)
+
+
+def _folder_book(path: Path) -> Book:
+    # Links to files are the user's own business; links to folders could lead round in a circle and are passed over.
+    names, notes = [], []
+    for folder, folders, files in path.walk(follow_symlinks=False) if hasattr(path, "walk") else _walk(path):
+        folders[:] = [name for name in folders if not _hidden(name)]
+        names += [(folder / name).relative_to(path).as_posix() for name in files]
+        notes += [
+            f"{(folder / name).relative_to(path)}: a link to a folder"
+            for name in folders
+            if (folder / name).is_symlink()
+        ]
+    pages, info, more = _sorted_out(names, lambda name: (path / name).read_bytes, path)
+    return Book(path, pages, info, (*notes, *more))
+
+
+def _walk(path: Path) -> Iterable[tuple[Path, list[str], list[str]]]:
+    import os
+
+    for folder, folders, files in os.walk(path):  # Path.walk came with Python 3.12
+        yield Path(folder), folders, files
+
+
+def _hidden(part: str) -> bool:
+    return part.startswith(".") or part == "__MACOSX"
+
+
+def _sorted_out(
+    names: Iterable[str], reader: Callable[[str], Callable[[], bytes]], path: Path
+) -> tuple[tuple[Page, ...], ComicInfo | None, tuple[str, ...]]:
+    pictures, infos, notes = [], [], []
+    for name in names:
+        pure = PurePosixPath(name)
+        if any(_hidden(part) for part in pure.parts) or pure.name.lower() in QUIET:
+            continue
+        if pure.name.lower() == NAME.lower():
+            infos.append(name)
+        elif pure.suffix.lower() in PICTURES and not pure.name.startswith(SHEET_STEM):
+            pictures.append(name)
+        elif not pure.name.startswith(SHEET_STEM):
+            notes.append(f"{name}: not a picture")
+    info = _comic_info(min(infos, key=lambda name: (name.count("/"), name)), reader, notes) if infos else None
+    if not pictures:
+        raise BookError(f"{path} holds no pictures", reason="BOOK_EMPTY")
+    return tuple(_numbered(sorted(pictures, key=natural_key), reader)), info, tuple(notes)
+
+
+def _numbered(names: Iterable[str], reader: Callable[[str], Callable[[], bytes]]) -> Iterable[Page]:
+    counts: dict[int | None, int] = {}
+    for name in names:
+        chapter = chapter_of_folders(PurePosixPath(name).parent)
+        counts[chapter] = counts.get(chapter, 0) + 1
+        yield Page(name, counts[chapter], chapter, reader(name))
+
+
+def chapter_of_folders(folder: PurePosixPath) -> int | None:
+    """The chapter that the innermost telling folder's name gives, thousandths."""
+    for part in reversed(folder.parts):
+        if (chapter := chapter_in_name(part, bare=True)) is not None:
+            return chapter
+    return None
+
+
+def _comic_info(name: str, reader: Callable[[str], Callable[[], bytes]], notes: list[str]) -> ComicInfo | None:
+    try:
+        raw = reader(name)()
+        return parse_comic_info(raw[: MAX_BYTES + 1])
+    except (BookError, OSError) as error:
+        notes.append(f"{name}: left out: {error}")
+        return None

@@ -1,0 +1,36 @@
+"""The command's tree: its own commands, and those of other rooms by entry point."""
+
+from __future__ import annotations
+
+import typer
+
+from panelhue.cli.colorize import colorize
+from panelhue.cli.group import PanelhueGroup
+from panelhue.cli.info import backends, info
+from panelhue.cli.ingest import ingest
+from panelhue.cli.series import series_app
+from panelhue.cli.sheet import sheet
+from panelhue.cli.up import up
+
+EPILOG = (
+    "Exit codes: 0 done; 1 some pages failed or were rejected; 2 wrong usage, or a book that cannot be used; "
+    "3 no server answers; 4 a server refused; 130 interrupted."
+)
+
+app = typer.Typer(
+    name="panelhue",
+    cls=PanelhueGroup,
+    help="Colourises long comic and manga series and remembers them.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(up)
+app.add_typer(series_app, name="series")
+app.command()(ingest)
+app.command()(colorize)
+app.command()(sheet)
+app.command()(backends)
+app.command()(info)

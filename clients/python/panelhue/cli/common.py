@@ -1,0 +1,149 @@
+"""What the commands share: addresses, consoles, JSON, tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, is_dataclass
+from datetime import datetime
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from panelhue.types import Swatch
+
+RetrievalTarget = Annotated[
+    str, typer.Option("--retrieval", envvar="PANELHUE_RETRIEVAL", help="Address of the retrieval server.")
+]
+ColorizerTarget = Annotated[
+    str, typer.Option("--colorizer", envvar="PANELHUE_COLORIZER", help="Address of the colouriser server.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs, and nothing else on standard output.")]
+
+RETRIEVAL_DEFAULT = "127.0.0.1:50051"
+COLORIZER_DEFAULT = "127.0.0.1:50052"
+
+
+def out() -> Console:
+    """Standard output: results."""
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+def err() -> Console:
+    """Standard error: progress and complaints."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
+
+
+def complain(message: str, hint: bool = False) -> None:
+    """Prints an error, or a hint after one, as it is."""
+    from rich.text import Text
+
+    style, word = ("dim", "hint: ") if hint else ("bold red", "error: ")
+    err().print(Text.assemble((word, style), message), soft_wrap=True)
+
+
+def note(message: str) -> None:
+    """Prints a note on standard error, as it is."""
+    from rich.text import Text
+
+    err().print(Text.assemble(("note: ", "yellow"), message), soft_wrap=True)
+
+
+def print_json(value: object) -> None:
+    """Prints dataclasses, mappings and lists as JSON."""
+    typer.echo(json.dumps(value, default=plain, indent=2, ensure_ascii=False))
+
+
+def plain(value: object) -> Any:
+    """The JSON form of one of the client's objects."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {key: item for key, item in asdict(value).items() if not isinstance(item, bytes)}
+    if isinstance(value, Enum):
+        return value.name.lower()
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Mapping):
+        return dict(value)
+    return list(value) if isinstance(value, Iterable) else str(value)
+
+
+def table(*columns: str, title: str = "") -> Table:
+    """An empty table; columns whose name ends in "#" hold numbers."""
+    from rich import box
+    from rich.table import Table
+
+    made = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", header_style="bold")
+    for column in columns:
+        made.add_column(column.rstrip("#"), justify="right" if column.endswith("#") else "left", overflow="fold")
+    return made
+
+
+def escaped(text: object) -> str:
+    """A text in which rich sees no markup."""
+    from rich.markup import escape
+
+    return escape(str(text))
+
+
+def sized(count: float) -> str:
+    """Bytes for people."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+def swatches(texts: Iterable[str]) -> tuple[Swatch, ...]:
+    """Named colours from "name=#rrggbb".
+
+    Raises:
+        UsageError: one has another form.
+    """
+    import re
+
+    from panelhue.errors import UsageError
+    from panelhue.types import Swatch
+
+    made = []
+    for text in texts:
+        found = re.fullmatch(r"(.+)=#?([0-9a-fA-F]{6})", text)
+        if not found:
+            raise UsageError(f'a colour is written "name=#rrggbb", got "{text}"')
+        made.append(Swatch(found.group(1).strip(), int(found.group(2), 16)))
+    return tuple(made)
+
+
+def pairs(texts: Iterable[str], what: str) -> dict[str, str]:
+    """A mapping from "key=value" texts.
+
+    Raises:
+        UsageError: one has no "=".
+    """
+    from panelhue.errors import UsageError
+
+    made = {}
+    for text in texts:
+        key, sign, value = text.partition("=")
+        if not sign or not key:
+            raise UsageError(f'a {what} is written "key=value", got "{text}"')
+        made[key] = value
+    return made
+
+
+def data_folder() -> Path:
+    """Where `panelhue up` keeps its data unless told otherwise."""
+    import os
+
+    base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+    return base / "panelhue"

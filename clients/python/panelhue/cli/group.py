@@ -1,0 +1,83 @@
+"""The group of all commands: finds those of other rooms, and turns every error into a sentence and an exit code."""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+GROUP = "panelhue.commands"
+
+
+def installed() -> dict[str, EntryPoint]:
+    """Commands of other rooms, by name."""
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
+def loaded(point: EntryPoint) -> Any:
+    """The command of an entry point; one that cannot be loaded becomes a command that says why, and exits with 4."""
+    try:
+        function = point.load()
+        lone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        lone.command(name=point.name)(function)
+        command = typer.main.get_command(lone)
+    except Exception as error:  # whatever it is, the other commands go on
+        return _broken(point, error)
+    command.name = point.name
+    return command
+
+
+def _broken(point: EntryPoint, error: Exception) -> Any:
+    why = f"{type(error).__name__}: {error}"
+
+    def broken(rest: list[str] = typer.Argument(None, hidden=True)) -> None:  # noqa: ARG001, B008 - typer's way
+        from panelhue.cli.common import complain
+
+        complain(f"the command {point.name} ({point.value}) cannot be loaded: {why}")
+        raise typer.Exit(4)
+
+    lone = typer.Typer(add_completion=False)
+    lone.command(name=point.name, help=f"Cannot be loaded: {why}", context_settings={"ignore_unknown_options": True})(
+        broken
+    )
+    command = typer.main.get_command(lone)
+    command.name = point.name
+    return command
+
+
+class PanelhueGroup(TyperGroup):
+    """The top of the tree."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """All names: our own in their order, then those of other rooms."""
+        own = super().list_commands(ctx)
+        return own + sorted(set(installed()) - set(own))
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """One command; only now is another room's code imported."""
+        own = super().get_command(ctx, cmd_name)
+        if own is not None:
+            return own
+        point = installed().get(cmd_name)
+        return loaded(point) if point is not None else None
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs the command; errors become a sentence on standard error and an exit code."""
+        from panelhue.cli.common import complain
+        from panelhue.errors import BookError, PanelhueError, Unavailable, UsageError
+
+        try:
+            return super().invoke(ctx)
+        except PanelhueError as error:
+            complain(error.explained())
+            if isinstance(error, Unavailable):
+                complain(
+                    "start the servers with `panelhue up`, or name them with --retrieval and --colorizer", hint=True
+                )
+            code = 2 if isinstance(error, UsageError | BookError) else 3 if isinstance(error, Unavailable) else 4
+            raise typer.Exit(code) from error
+        except KeyboardInterrupt as error:
+            complain("interrupted")
+            raise typer.Exit(130) from error

@@ -1,0 +1,134 @@
+"""`panelhue ingest`: colour pages into a pool."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from panelhue.cli.common import (
+    RETRIEVAL_DEFAULT,
+    AsJson,
+    RetrievalTarget,
+    complain,
+    err,
+    escaped,
+    note,
+    out,
+    print_json,
+    table,
+)
+
+if TYPE_CHECKING:
+    from panelhue.books import Book
+    from panelhue.types import AddResult, ReferenceFile
+
+
+def ingest(
+    books: Annotated[list[Path], typer.Argument(metavar="BOOK…", help="Folders of pictures, CBZ files or pictures.")],
+    series: Annotated[str, typer.Option("--series", "-s", help="The series' id.")],
+    chapter: Annotated[
+        str | None,
+        typer.Option(
+            help='Chapter of all pages, such as 12 or 10.5; "none": of no chapter. Unset: from the names of '
+            "folders (ch01), from ComicInfo.xml, or from the book's name."
+        ),
+    ] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="Tag of all pages. Repeatable.")] = None,
+    create: Annotated[bool, typer.Option("--create", help="Makes the series first if there is none.")] = False,
+    retrieval: RetrievalTarget = RETRIEVAL_DEFAULT,
+    json: AsJson = False,
+) -> None:
+    """Adds colour pages to a series' pool. The same bytes again change nothing. Exits with 1 if a page was rejected."""
+    from contextlib import ExitStack
+
+    from panelhue.books import open_book
+    from panelhue.retrieval_client import RetrievalClient
+
+    with ExitStack() as stack:
+        opened = [stack.enter_context(open_book(path)) for path in books]
+        for book in opened:
+            for text in book.notes:
+                note(f"{book.path.name}: {text}")
+        files = [file for place, book in enumerate(opened) for file in _files(place, book, chapter, tag or [])]
+        if chapter is None and (missing := sum(file.chapter is None for file in files)):
+            note(f"{missing} of {len(files)} pages are of no chapter, so every chapter may use them; see --chapter")
+        client = stack.enter_context(RetrievalClient(retrieval))
+        if create:
+            _ensure(client, series)
+        results = list(_added(client.add_references(series, files), len(files)))
+    _report(opened, results, json)
+    if any(result.failure is not None for result in results):
+        raise typer.Exit(1)
+
+
+def _files(place: int, book: Book, chapter: str | None, tags: list[str]) -> Iterator[ReferenceFile]:
+    from panelhue.chapters import chapter_of
+    from panelhue.types import Provenance, ReferenceFile
+
+    said = None if chapter in (None, "none") else chapter_of(chapter or "")
+    for page in book.pages:
+        of_page = said if chapter is not None else page.chapter if page.chapter is not None else book.chapter
+        source = f"{book.path.name}/{page.name}".encode()[-1024:].decode(errors="ignore")
+        yield ReferenceFile(
+            name=f"{place}/{page.name}",
+            data=page.read,
+            chapter=of_page,
+            page=page.number,
+            tags=tuple(tags),
+            provenance=Provenance(source=source),
+        )
+
+
+def _ensure(client: object, series: str) -> None:
+    from panelhue.errors import AlreadyExists
+    from panelhue.retrieval_client import RetrievalClient
+
+    assert isinstance(client, RetrievalClient)
+    try:
+        client.create_series(series)
+    except AlreadyExists:
+        return
+    note(f"made the series {series}")
+
+
+def _added(results: Iterator[AddResult], total: int) -> Iterator[AddResult]:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err(), disable=not err().is_terminal) as progress:
+        task = progress.add_task("adding", total=total)
+        for result in results:
+            progress.advance(task)
+            yield result
+
+
+def _report(books: list[Book], results: list[AddResult], json: bool) -> None:
+    from panelhue.types import AddStatus
+
+    if json:
+        print_json(
+            [
+                {
+                    "book": str(books[int(result.name.partition("/")[0])].path),
+                    "page": result.name.partition("/")[2],
+                    "status": result.status,
+                    "reference_id": result.reference.id if result.reference else None,
+                    "failure": result.failure,
+                    "generation": result.generation,
+                }
+                for result in results
+            ]
+        )
+        return
+    rows = table("book", "added#", "already present#", "rejected#")
+    for place, book in enumerate(books):
+        mine = [result.status for result in results if result.name.startswith(f"{place}/")]
+        counts = [mine.count(status) for status in (AddStatus.ADDED, AddStatus.ALREADY_PRESENT, AddStatus.REJECTED)]
+        rows.add_row(escaped(book.path.name or book.path.resolve().name), *map(str, counts))
+    out().print(rows)
+    for result in results:
+        if result.failure is not None:
+            complain(f"{result.name.partition('/')[2]}: {result.failure.reason}: {result.failure.message}")

@@ -1,0 +1,184 @@
+"""What a colourise run has done, kept beside its output so that a killed run goes on where it was."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from panelhue import types as t
+from panelhue.errors import UsageError
+
+FOLDER = ".panelhue"
+VERSION = 1
+NOT_IN_FINGERPRINT = ("request_id", "page_timeout", "preview_every", "preview_side")  # they change no picture
+
+
+@dataclass(frozen=True)
+class UsedHit:
+    """A reference patch that a page was given."""
+
+    corner: str
+    rank: int
+    score: float
+    reference_id: str
+    box: tuple[int, int, int, int]
+    chapter: int | None
+    page: int | None
+    depth: int
+    used: bool | None
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished page."""
+
+    page: str  # path within the book
+    number: int
+    chapter: int | None
+    input_sha256: str
+    options: str  # the fingerprint
+    output: str  # path within the folder of finished pages
+    output_sha256: str
+    backend: str
+    backend_version: str
+    seed: int
+    depth: int
+    already_colour: bool
+    generation: int
+    seconds: float  # from the page's last byte to the answer, as the server says
+    confidence: float | None
+    weights_licence: str
+    hits: tuple[UsedHit, ...] = field(default=())
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """Ids of the references that gave colour, the best first; all that were given if the back-end does not tell."""
+        told = [hit for hit in self.hits if hit.used] or [hit for hit in self.hits if hit.used is None]
+        return tuple(dict.fromkeys(hit.reference_id for hit in sorted(told, key=lambda hit: -hit.score)))[:256]
+
+
+def hits_of(references: Iterable[t.Hit]) -> tuple[UsedHit, ...]:
+    """What is kept of a result's hits."""
+    return tuple(
+        UsedHit(
+            corner=hit.corner.name.lower(),
+            rank=hit.rank,
+            score=round(hit.score, 6),
+            reference_id=hit.reference_id,
+            box=(hit.box.x0, hit.box.y0, hit.box.x1, hit.box.y1),
+            chapter=hit.chapter,
+            page=hit.page,
+            depth=hit.provenance.depth,
+            used=hit.used,
+        )
+        for hit in references
+    )
+
+
+def fingerprint(options: t.ColorizeOptions) -> str:
+    """A short text that changes with every option that may change a picture."""
+    facts = {name: value for name, value in asdict(options).items() if name not in NOT_IN_FINGERPRINT}
+    facts["parameters"] = dict(options.parameters)
+    text = json.dumps(facts, sort_keys=True, default=_plain)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{value!r} has no plain form")
+
+
+class Journal:
+    """Lines of JSON, each synced before it counts. A context manager that keeps other runs out.
+
+    Args:
+        folder: where it lies; made if need be.
+
+    Raises:
+        UsageError: another run is at work here.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.done: dict[str, Done] = {}  # by page
+        self.promoted: dict[str, str] = {}  # series and page to reference id
+        self.names: set[str] = set()  # outputs that a run of ours was to write
+        self.packed: str | None = None  # SHA-256 of the archive that was made last
+        self._lock = (folder / "lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._lock.close()
+            raise UsageError(f"another run is at work in {folder.parent}") from error
+        self._file = (folder / "journal.jsonl").open("a+b")
+        self._load()
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        self._lock.close()
+
+    def _load(self) -> None:
+        self._file.seek(0)
+        data = self._file.read()
+        whole = data.rfind(b"\n") + 1
+        self._file.truncate(whole)  # a line that a kill cut short
+        for line in data[:whole].splitlines():
+            with contextlib.suppress(ValueError, KeyError, TypeError):  # a damaged line costs its own page, no more
+                self._take(json.loads(line))
+
+    def _take(self, entry: Mapping[str, Any]) -> None:
+        kind = entry["event"]
+        if kind == "finished":
+            done = dict(entry["page"])
+            done["hits"] = tuple(UsedHit(**{**hit, "box": tuple(hit["box"])}) for hit in done["hits"])
+            self.done[done["page"]] = Done(**done)
+        elif kind == "promoted":
+            self.promoted[entry["page"]] = entry["reference_id"]
+        elif kind == "run":
+            self.names.update(entry["names"])
+        elif kind == "packed":
+            self.packed = entry["sha256"]
+
+    def _write(self, entry: Mapping[str, Any]) -> None:
+        self._file.write(json.dumps({"v": VERSION, **entry}, separators=(",", ":")).encode() + b"\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._take(json.loads(json.dumps(entry)))
+
+    def run(self, names: Iterable[str]) -> None:
+        """Says which outputs this run may write."""
+        self._write({"event": "run", "names": sorted(set(names))})
+
+    def finish(self, done: Done) -> None:
+        """Says that a page is written; call it once the page is synced."""
+        self._write({"event": "finished", "page": asdict(done)})
+
+    def promote(self, page: str, reference_id: str) -> None:
+        """Says that a page is in the pool."""
+        self._write({"event": "promoted", "page": page, "reference_id": reference_id})
+
+    def pack(self, sha256: str) -> None:
+        """Says that the archive is written."""
+        self._write({"event": "packed", "sha256": sha256})
+
+
+def read_journal(folder: Path) -> Iterator[Done]:
+    """The finished pages of a run, in the order in which they were first finished; none where no run has been."""
+    if (folder / "journal.jsonl").is_file():
+        with Journal(folder) as journal:
+            yield from journal.done.values()

@@ -1,0 +1,198 @@
+"""The contact sheet of a run, for people who would rather look: grey, result, and the references that gave colour."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+from PIL import Image, ImageOps
+
+from panelhue.books import SHEET_STEM, Book
+from panelhue.chapters import chapter_text
+from panelhue.errors import BookError, PanelhueError
+from panelhue.jobs import Workspace, read_result
+from panelhue.journal import Done, UsedHit
+from panelhue.retrieval_client import RetrievalClient
+
+MANY = 60  # pages; above this the pictures in the HTML page are smaller
+SIDE, SMALL_SIDE = 1100, 720  # longer side of a page in the HTML page, pixels
+PATCH_SIDE = 320  # of a reference patch, pixels
+PATCHES = 6  # shown per page
+MAX_PIXELS = 100_000_000
+
+Thumbnail = Image.Image | None  # None: it cannot be shown
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A reference patch as it is shown."""
+
+    hit: UsedHit
+    picture: Thumbnail
+
+    @property
+    def caption(self) -> str:
+        """Where it comes from."""
+        parts = [f"ch {chapter_text(self.hit.chapter)}" if self.hit.chapter is not None else "no chapter"]
+        parts += [f"p {self.hit.page}"] if self.hit.page is not None else []
+        parts += [f"depth {self.hit.depth}"] if self.hit.depth else []
+        return " · ".join(parts)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A page of the sheet."""
+
+    done: Done
+    grey: Thumbnail
+    result: Thumbnail
+    patches: Sequence[Patch]
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Everything that is shown."""
+
+    title: str
+    facts: Sequence[tuple[str, str]]
+    rows: Sequence[Row] = field(default=())
+
+
+def make_sheet(
+    book: Book, place: Workspace, done: Mapping[str, Done], series: str, retrieval: RetrievalClient | None
+) -> list[Path]:
+    """Writes the contact sheet into the output folder (or beside the CBZ) and gives its files, the HTML page first.
+
+    Args:
+        book: the grey pages.
+        place: of the run.
+        done: its finished pages, by name.
+        series: where the references are; empty: patches are named and not shown.
+        retrieval: who has them.
+    """
+    from panelhue.sheet_html import html_of
+    from panelhue.sheet_png import pngs_of
+
+    sheet = _sheet(book, place, done, series, retrieval)
+    folder, stem = (
+        (place.target, SHEET_STEM)
+        if not place.is_archive
+        else (place.target.parent, f"{SHEET_STEM}-{place.target.stem}")
+    )
+    from panelhue.outputs import write_whole
+
+    page = folder / f"{stem}.html"
+    write_whole(page, html_of(sheet).encode())
+    paths = [page]
+    for number, png in enumerate(pngs_of(sheet)):
+        paths.append(folder / (f"{stem}.png" if number == 0 else f"{stem}-{number + 1}.png"))
+        write_whole(paths[-1], png)
+    return paths
+
+
+def _sheet(
+    book: Book, place: Workspace, done: Mapping[str, Done], series: str, retrieval: RetrievalClient | None
+) -> Sheet:
+    pages = [page for page in book.pages if page.name in done]
+    side = SIDE if len(pages) <= MANY else SMALL_SIDE
+    patches = _Patches(series, retrieval)
+    rows = []
+    for page in pages:
+        one = done[page.name]
+        rows.append(
+            Row(
+                one,
+                _thumbnail(lambda page=page: page.read(), side),
+                _thumbnail(lambda one=one: read_result(place, one.output), side),
+                [Patch(hit, patches.cut(hit)) for hit in shown_hits(one)],
+            )
+        )
+    return Sheet(book.title, _facts(rows, series), rows)
+
+
+def shown_hits(done: Done) -> list[UsedHit]:
+    """The hits of a page that are shown: those that gave colour first, each patch once, the best first."""
+    best: dict[tuple[str, tuple[int, int, int, int]], UsedHit] = {}
+    for hit in sorted(done.hits, key=lambda hit: (not hit.used, -hit.score)):
+        best.setdefault((hit.reference_id, hit.box), hit)
+    return list(best.values())[:PATCHES]
+
+
+def _facts(rows: Sequence[Row], series: str) -> list[tuple[str, str]]:
+    chapters = [chapter for chapter in dict.fromkeys(row.done.chapter for row in rows) if chapter is not None]
+    makers = dict.fromkeys(f"{row.done.backend} {row.done.backend_version}".strip() for row in rows)
+    facts = [("pages", str(len(rows)))]
+    facts += [("series", series)] if series else []
+    facts += (
+        [("chapter" if len(chapters) == 1 else "chapters", ", ".join(map(chapter_text, chapters)))] if chapters else []
+    )
+    facts += [("back-end", ", ".join(makers))]
+    facts += [("median", f"{median(row.done.seconds for row in rows):.2f} s a page")] if rows else []
+    licences = sorted({row.done.weights_licence for row in rows} - {""})
+    return facts + ([("weights under", ", ".join(licences))] if licences else [])
+
+
+def opened(data: bytes) -> Image.Image:
+    """A picture for people, orientation applied, as RGB on white.
+
+    Raises:
+        BookError: it cannot be read.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise BookError(f"a picture has at most {MAX_PIXELS} pixels, got {image.width} × {image.height}")
+            turned = ImageOps.exif_transpose(image)
+            if turned.has_transparency_data:
+                layer = turned.convert("RGBA")
+                turned = Image.new("RGBA", layer.size, "white")
+                turned.alpha_composite(layer)
+            return turned.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise BookError(f"a picture cannot be read: {error}", reason="IMAGE_UNREADABLE") from error
+
+
+def _thumbnail(read: object, side: int) -> Thumbnail:
+    assert callable(read)
+    try:
+        image = opened(read())
+    except (BookError, OSError):
+        return None
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return image
+
+
+class _Patches:
+    """Patches of references, each reference fetched once."""
+
+    def __init__(self, series: str, retrieval: RetrievalClient | None) -> None:
+        self._series, self._retrieval = series, retrieval
+        self._cut: dict[tuple[str, tuple[int, int, int, int]], Thumbnail] = {}
+        self._whole: dict[str, Thumbnail] = {}  # the last few references, whole
+
+    def cut(self, hit: UsedHit) -> Thumbnail:
+        key = (hit.reference_id, hit.box)
+        if key not in self._cut:
+            whole = self._reference(hit.reference_id)
+            self._cut[key] = None if whole is None else whole.crop(hit.box)
+            if (patch := self._cut[key]) is not None:
+                patch.thumbnail((PATCH_SIDE, PATCH_SIDE), Image.Resampling.LANCZOS)
+        return self._cut[key]
+
+    def _reference(self, reference_id: str) -> Thumbnail:
+        if reference_id not in self._whole:
+            while len(self._whole) >= 8:
+                del self._whole[next(iter(self._whole))]
+            self._whole[reference_id] = self._fetched(reference_id)
+        return self._whole[reference_id]
+
+    def _fetched(self, reference_id: str) -> Thumbnail:
+        if self._retrieval is None or not self._series:
+            return None
+        try:
+            return opened(self._retrieval.download(self._series, reference_id).data)
+        except PanelhueError:  # deleted since, or the server is gone: the sheet names it and goes on
+            return None

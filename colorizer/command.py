@@ -1,0 +1,100 @@
+"""The command `panelhue colorizer-server`; imports nothing heavy before it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+SET = "Any setting, such as queue=4; may be given often. Environment: PANELHUE_COLORIZER_ and the name in capitals."
+
+
+def serve(
+    retrieval: Annotated[
+        Optional[str],  # noqa: UP045 - typer reads it
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Retrieval server from which the contexts of a series are fetched. None: callers bring their own.",
+        ),
+    ] = None,
+    listen: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Address and port; port 0 picks a free one. [default: 127.0.0.1:50052]"),
+    ] = None,
+    backend: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Back-end of a request that names none. [default: exemplar]"),
+    ] = None,
+    device: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="cpu, cuda:0, cuda:1 …; may be given often. [default: cpu]"),
+    ] = None,
+    workers: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Processes that colourise on the CPU, one page each at a time. [default: 1]"),
+    ] = None,
+    ready_file: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Written with the address as JSON once the server is ready."),
+    ] = None,
+    config: Annotated[Optional[Path], typer.Option(help="TOML file with settings.")] = None,  # noqa: UP045
+    setting: Annotated[Optional[list[str]], typer.Option("--set", metavar="NAME=VALUE", help=SET)] = None,  # noqa: UP045
+    show: Annotated[
+        bool, typer.Option("--show-settings", help="Print every setting and its meaning, and stop.")
+    ] = False,
+) -> None:
+    """Serve the colouriser: grey pages and their references in, coloured pages out, by any installed back-end.
+
+    Settings come from these flags, then from the environment, then from the --config file. Stop with Ctrl-C or SIGTERM:
+    pages under way are finished first.
+    """
+    import asyncio
+
+    from pydantic import ValidationError
+
+    from colorizer.config import ColorizerSettings, load_settings
+    from serving.errors import ServiceError
+    from serving.lifecycle import configure_logs
+
+    if show:
+        for name, field in ColorizerSettings.model_fields.items():
+            default = field.get_default(call_default_factory=True)
+            typer.echo(f"{name} = {default}\n    {field.description}")
+        return
+    flags: dict[str, Any] = dict(_pair(text) for text in setting or ())
+    given = {
+        "retrieval": retrieval,
+        "listen": listen,
+        "default_backend": backend,
+        "devices": device or None,
+        "workers": workers,
+        "ready_file": ready_file,
+    }
+    flags.update({name: value for name, value in given.items() if value is not None})
+    try:
+        settings = load_settings(flags, config)
+    except ValidationError as error:
+        for problem in error.errors():
+            name = ".".join(str(part) for part in problem["loc"])
+            typer.echo(f"setting {name}: {problem['msg']}", err=True)
+        raise typer.Exit(2) from None
+    except (OSError, ValueError) as error:
+        typer.echo(f"settings: {error}", err=True)
+        raise typer.Exit(2) from None
+
+    from colorizer.server import run
+
+    configure_logs(settings.log_format, settings.log_level)
+    try:
+        asyncio.run(run(settings))
+    except ServiceError as error:
+        typer.echo(f"{error.reason}: {error.message}", err=True)
+        raise typer.Exit(1) from None
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise typer.BadParameter(f"expected NAME=VALUE, got {text!r}", param_hint="--set")
+    return name.strip(), value.strip()

@@ -1,0 +1,484 @@
+"""The promises that every back-end keeps, each as a check that any back-end can be put to.
+
+    report = check_backend(SPEC)
+    assert not report.broken, report.text()
+
+The pictures are made up here, small and seeded; a back-end without weights is through in seconds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from jaxtyping import UInt8
+
+from colorizer.backend import INPUTS, Backend, BackendSpec, Card
+from colorizer.luma import luma_of
+from colorizer.types import Hint, Hit, Job, Result, Swatch
+from serving.geometry import CORNERS, corner_boxes
+
+_SIZE = (96, 72)  # width, height of an ordinary test page, pixels
+_ODD_SIZES = ((97, 73), (113, 64), (64, 131))
+_TOLERANCE = 2.0  # mean difference, of 255, that DETERMINISM_TOLERANCE allows
+
+
+class Broken(Exception):
+    """A promise that was not kept; the message states expected and actual."""
+
+
+class _Stop(Exception):
+    """What the checks raise from `progress`."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What became of one check."""
+
+    check: str  # its name, such as "size_is_kept"
+    promise: str  # the sentence that a back-end promises
+    problem: str = ""  # expected and actual; "" where the promise was kept
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of all checks."""
+
+    backend: str
+    findings: tuple[Finding, ...]
+
+    @property
+    def broken(self) -> tuple[Finding, ...]:
+        """The promises that were not kept."""
+        return tuple(finding for finding in self.findings if finding.problem)
+
+    def text(self) -> str:
+        """One line for each check, for people."""
+        lines = [f"{self.backend}: {len(self.findings) - len(self.broken)} of {len(self.findings)} promises kept"]
+        for finding in self.findings:
+            lines.append(f"  {'BROKEN' if finding.problem else 'ok    '} {finding.check}: {finding.promise}")
+            if finding.problem:
+                lines.append(f"         {finding.problem}")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """A back-end on trial."""
+
+    card: Card
+    load: Callable[[], Backend]
+    size: tuple[int, int]
+    held: dict[str, Backend] = field(default_factory=dict)
+
+    @property
+    def backend(self) -> Backend:
+        """The one that most checks share; loaded at first use."""
+        if "shared" not in self.held:
+            self.held["shared"] = self.load()
+        return self.held["shared"]
+
+    def run(self, *jobs: Job) -> list[Result]:
+        """The results of one call, as many as there are jobs."""
+        results = list(self.backend.colorize(jobs))
+        _expect(len(results) == len(jobs), f"{len(jobs)} results for {len(jobs)} jobs", len(results))
+        return results
+
+    def job(self, size: tuple[int, int] | None = None, seed: int = 1, **changes: object) -> Job:
+        """An ordinary page with a full context."""
+        width, height = size or self.size
+        job = Job(
+            page=_page(width, height, seed), seed=seed, context=_context(width, height, self.card.hits_per_corner or 1)
+        )
+        return replace(job, **changes)  # type: ignore[arg-type]  # the fields of Job, by name
+
+
+Check = Callable[[_Bench], None]
+_CHECKS: dict[str, tuple[str, Check]] = {}
+
+
+def _promise(sentence: str) -> Callable[[Check], Check]:
+    def register(check: Check) -> Check:
+        _CHECKS[check.__name__.removeprefix("_")] = (sentence, check)
+        return check
+
+    return register
+
+
+def check_names() -> tuple[str, ...]:
+    """Names of all checks, in the order in which they are made."""
+    return tuple(_CHECKS)
+
+
+def check_backend(
+    spec: BackendSpec, settings: Mapping[str, str] | None = None, only: Sequence[str] | None = None
+) -> Report:
+    """Puts a back-end to all checks, in this process.
+
+    A back-end that raises where it should not has broken the promise that was being checked; the others are checked
+    all the same.
+
+    Args:
+        spec: card and loader.
+        settings: what it is loaded with; {"device": "cpu"} when None.
+        only: names of checks; None: all.
+
+    Cost: some thirty pages of 96 x 72 pixels, or of the card's smallest side where that is larger.
+    """
+    settings = settings or {"device": "cpu"}
+    side = spec.card.min_side
+    bench = _Bench(spec.card, lambda: spec.load(settings), (max(_SIZE[0], side), max(_SIZE[1], side)))
+    findings = []
+    for name, (sentence, check) in _CHECKS.items():
+        if only is None or name in only:
+            began = time.perf_counter()
+            problem = _problem(check, bench)
+            findings.append(Finding(name, sentence, problem, time.perf_counter() - began))
+    for backend in bench.held.values():
+        with _ignored():
+            backend.close()
+    return Report(spec.card.name, tuple(findings))
+
+
+def _problem(check: Check, bench: _Bench) -> str:
+    try:
+        check(bench)
+    except Broken as broken:
+        return str(broken)
+    except Exception as error:
+        return f"it must not raise here, and raised {type(error).__name__}: {error}"
+    return ""
+
+
+@contextmanager
+def _ignored() -> Iterator[None]:
+    try:
+        yield
+    except Exception:  # close has its own check
+        return
+
+
+def _expect(kept: bool, expected: str, actual: object) -> None:
+    if not kept:
+        raise Broken(f"expected {expected}, got {actual}")
+
+
+# --- pictures ---------------------------------------------------------------------------------------------------------
+
+
+def _page(width: int, height: int, seed: int) -> UInt8[np.ndarray, "h w"]:
+    """A drawing: paper, grey discs, ink lines, screentone."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[0:height, 0:width]
+    page = np.full((height, width), 255, np.uint8)
+    for _ in range(4):
+        cx, cy, radius = rng.uniform(0, width), rng.uniform(0, height), rng.uniform(0.1, 0.35) * min(width, height)
+        away = np.hypot(x - cx, y - cy)
+        page[away < radius] = rng.integers(60, 220)
+        page[np.abs(away - radius) < 1] = 0
+    toned = (x < width // 3) & ((x + y) % 4 == 0)
+    page[toned] //= 2
+    return page
+
+
+def _context(width: int, height: int, hits: int) -> tuple[tuple[Hit, ...], ...]:
+    """For each corner `hits` patches of coloured drawings, best first."""
+    context = []
+    for corner, box in enumerate(corner_boxes(width, height)) if min(width, height) >= 16 else ():
+        row = []
+        for rank in range(hits):
+            seed = 10 + (corner + rank) % 3
+            colour = _colour(width, height, seed)
+            patch = np.ascontiguousarray(colour[box.y0 : box.y1, box.x0 : box.x1])
+            row.append(Hit(patch, 0.9 - rank / 100, f"{seed:064x}", box, (width, height)))
+        context.append(tuple(row))
+    return tuple(context) or ((),) * len(CORNERS)
+
+
+def _colour(width: int, height: int, seed: int) -> UInt8[np.ndarray, "h w 3"]:
+    """A coloured drawing: each grey level has its own colour."""
+    page = _page(width, height, seed)
+    ramp: UInt8[np.ndarray, "256 3"] = np.random.default_rng(7).integers(0, 256, (256, 3), np.uint8)
+    ramp[0], ramp[255] = 0, 255
+    colour: UInt8[np.ndarray, "h w 3"] = ramp[page]
+    return colour
+
+
+# --- promises ---------------------------------------------------------------------------------------------------------
+
+
+@_promise("The back-end loads and meets the protocol.")
+def _loads(bench: _Bench) -> None:
+    _expect(isinstance(bench.backend, Backend), "an object with colorize and close", type(bench.backend).__name__)
+
+
+@_promise("The card is complete.")
+def _card_is_complete(bench: _Bench) -> None:
+    card = bench.card
+    for name in ("name", "version", "description", "code_licence"):
+        _expect(bool(getattr(card, name)), f"the card's {name} to be set", "nothing")
+    _expect(set(card.inputs) <= set(INPUTS), f"inputs among {', '.join(INPUTS)}", ", ".join(card.inputs))
+    _expect(
+        card.min_side >= 1 and card.max_pixels >= card.min_side**2, "min_side and max_pixels that allow a page", card
+    )
+    _expect(
+        bool(card.weights_licence) or not card.weights_sha256, "a weights_licence beside weights_sha256", "no licence"
+    )
+    _expect("steps" not in card.inputs or card.default_steps >= 1, "default_steps where steps can be chosen", 0)
+
+
+@_promise("The result is uint8 RGB and has the page's size.")
+def _size_is_kept(bench: _Bench) -> None:
+    _check_result(bench.job(), bench.run(bench.job())[0])
+
+
+@_promise("Pages of odd sizes are taken.")
+def _odd_sizes(bench: _Bench) -> None:
+    for width, height in _ODD_SIZES:
+        side = bench.card.min_side
+        job = bench.job((max(width, side), max(height, side)))
+        _check_result(job, bench.run(job)[0])
+
+
+@_promise("A page of the smallest side that the card allows is taken.")
+def _smallest_page(bench: _Bench) -> None:
+    side = bench.card.min_side
+    job = replace(bench.job(), page=_page(side, side, 1))
+    _check_result(job, bench.run(job)[0])
+
+
+@_promise("A page without any reference is taken.")
+def _no_references(bench: _Bench) -> None:
+    job = bench.job(context=((),) * len(CORNERS))
+    _check_result(job, bench.run(job)[0])
+
+
+@_promise("Corners may have different numbers of hits, down to none.")
+def _uneven_corners(bench: _Bench) -> None:
+    full = bench.job()
+    uneven = bench.job(context=tuple(() if i % 2 else corner for i, corner in enumerate(full.context)))
+    _check_result(uneven, bench.run(uneven)[0])
+
+
+@_promise("Hits of odd, tiny and narrow sizes are taken.")
+def _hits_of_odd_sizes(bench: _Bench) -> None:
+    job = bench.job()
+    shapes = ((1, 1), (7, 31), (200, 3), (33, 33))
+    patches = [np.full((*shape, 3), (200, 90, 40), np.uint8) for shape in shapes]
+    context = tuple(
+        tuple(replace(hit, pixels=patches[(corner + rank) % len(patches)]) for rank, hit in enumerate(hits))
+        for corner, hits in enumerate(job.context)
+    )
+    _check_result(job, bench.run(replace(job, context=context))[0])
+
+
+@_promise("Pages that are all white, all black or all noise are taken.")
+def _plain_pages(bench: _Bench) -> None:
+    width, height = bench.size
+    noise = np.random.default_rng(3).integers(0, 256, (height, width), np.uint8)
+    for page in (np.zeros_like(noise), np.full_like(noise, 255), noise):
+        job = bench.job(page=page)
+        _check_result(job, bench.run(job)[0])
+
+
+@_promise("Inputs are not written to.")
+def _inputs_are_unchanged(bench: _Bench) -> None:
+    job = bench.job()
+    arrays = [job.page, *(hit.pixels for corner in job.context for hit in corner)]
+    before = [array.copy() for array in arrays]
+    bench.run(job)
+    for index, (array, copy) in enumerate(zip(arrays, before, strict=True)):
+        what = "the page" if index == 0 else f"hit {index}"
+        _expect(np.array_equal(array, copy), f"{what} as it was", "other pixels")
+    for array in arrays:
+        array.setflags(write=False)
+    bench.run(job)
+
+
+@_promise("One seed gives one result on one machine, as far as the card says.")
+def _one_seed_one_result(bench: _Bench) -> None:
+    if bench.card.determinism == "none":
+        return
+    job = bench.job(seed=5)
+    other = bench.job(seed=6, size=(bench.size[0] + 8, bench.size[1] + 8))
+    first, _, second = (bench.run(one)[0].pixels for one in (job, other, job))
+    away = float(np.abs(first.astype(np.int16) - second.astype(np.int16)).mean())
+    allowed = 0.0 if bench.card.determinism == "exact" else _TOLERANCE
+    _expect(away <= allowed, f"a mean difference of at most {allowed:g} between two runs", f"{away:.3g}")
+
+
+@_promise("A second instance gives the same result as the first.")
+def _no_hidden_state(bench: _Bench) -> None:
+    if bench.card.determinism != "exact":
+        return
+    job = bench.job(seed=5)
+    expected = bench.run(job)[0].pixels
+    fresh = bench.load()
+    try:
+        (result,) = fresh.colorize([job])
+    finally:
+        fresh.close()
+    _expect(np.array_equal(expected, result.pixels), "the same pixels from a fresh instance", "other pixels")
+
+
+@_promise("Several jobs of different sizes give their results in order.")
+def _order_is_kept(bench: _Bench) -> None:
+    width, height = bench.size
+    jobs = [bench.job((width + 8 * i, height + 4 * i), seed=i) for i in range(3)]
+    for job, result in zip(jobs, bench.run(*jobs), strict=True):
+        _check_result(job, result)
+    if bench.card.determinism == "exact":
+        alone = bench.run(jobs[1])[0].pixels
+        _expect(
+            np.array_equal(alone, bench.run(*jobs)[1].pixels), "a job's result not to depend on others", "other pixels"
+        )
+
+
+@_promise("No jobs give no results.")
+def _no_jobs(bench: _Bench) -> None:
+    _expect(not list(bench.backend.colorize([])), "no result for no job", "one or more")
+
+
+@_promise("Progress is reported, never goes back and ends at `steps`.")
+def _progress_is_monotone(bench: _Bench) -> None:
+    seen = _progress_of(bench, bench.job())
+    _expect(bool(seen), "progress to be called at least once", "never")
+    steps = [total for _, total in seen]
+    _expect(min(steps) >= 1 and len(set(steps)) == 1, "one number of steps, at least 1", sorted(set(steps)))
+    done = [step for step, _ in seen]
+    _expect(done[0] >= 0 and done == sorted(done), "steps that never go back", done)
+    _expect(done[-1] == steps[0], f"the last step to be {steps[0]}", done[-1])
+
+
+@_promise("More steps asked for are more steps reported, where the card says that they can be chosen.")
+def _steps_are_followed(bench: _Bench) -> None:
+    if "steps" not in bench.card.inputs:
+        return
+    few, many = (_progress_of(bench, bench.job(steps=steps))[-1:] for steps in (4, 12))
+    more = bool(few and many) and many[0][1] > few[0][1]
+    _expect(more, "more steps in all for 12 than for 4", f"(done, in all) {few} and {many}")
+
+
+def _progress_of(bench: _Bench, job: Job) -> list[tuple[int, int]]:
+    seen: list[tuple[int, int]] = []
+    bench.run(replace(job, progress=lambda step, steps: seen.append((step, steps))))
+    return seen
+
+
+@_promise("What `progress` raises ends the job at once and comes through as it is.")
+def _a_raise_from_progress_stops(bench: _Bench) -> None:
+    calls: list[int] = []
+
+    def stop(step: int, steps: int) -> None:  # noqa: ARG001 - the signature of Job.progress
+        calls.append(step)
+        raise _Stop
+
+    try:
+        list(bench.backend.colorize([replace(bench.job(), progress=stop), replace(bench.job(), progress=stop)]))
+    except _Stop:
+        _expect(len(calls) == 1, "no step after the one that raised", f"{len(calls) - 1} more")
+        return
+    except Exception as error:
+        raise Broken(f"expected the exception that progress raised, got {type(error).__name__}: {error}") from error
+    raise Broken("expected the exception that progress raised, got results")
+
+
+@_promise("After a cancelled job the back-end is as good as before.")
+def _usable_after_a_stop(bench: _Bench) -> None:
+    fresh = replace(bench, held={})  # the shared one was stopped before
+    job = bench.job(seed=5)
+    before = fresh.run(job)[0].pixels
+    with _ignored():
+        _a_raise_from_progress_stops(fresh)
+    after = fresh.run(job)[0]
+    fresh.backend.close()
+    _check_result(job, after)
+    if bench.card.determinism == "exact":
+        _expect(np.array_equal(before, after.pixels), "the same pixels as before the stop", "other pixels")
+
+
+@_promise("Results that nobody takes do no harm.")
+def _abandoned_results(bench: _Bench) -> None:
+    results = bench.backend.colorize([bench.job(), bench.job()])
+    next(iter(results))
+    del results
+    _check_result(bench.job(), bench.run(bench.job())[0])
+
+
+@_promise("Hints, palette, seeds up to 2^64 - 1 and unknown parameters do not make it fail.")
+def _anything_optional(bench: _Bench) -> None:
+    width, height = bench.size
+    corners = ((0.0, 0.0), (width - 0.5, height - 0.5))
+    hints = tuple(Hint(x, y, radius, (255, 0, 0)) for x, y in corners for radius in (0.5, 4.0, 400.0))
+    palette = (Swatch("hair", (220, 60, 40)), Swatch("sky", (120, 170, 240)))
+    job = bench.job(hints=hints, palette=palette, seed=2**64 - 1, parameters={"no such parameter": "∞"})
+    _check_result(job, bench.run(job)[0])
+
+
+@_promise("The page's luma is kept to the bit, where the card says so.")
+def _luma_is_kept(bench: _Bench) -> None:
+    if not bench.card.keeps_luma:
+        return
+    for job in (bench.job(), bench.job(context=((),) * len(CORNERS))):
+        away = luma_of(bench.run(job)[0].pixels).astype(np.int16) - job.page
+        share = float(np.mean(away != 0))
+        _expect(share == 0, "the page's luma at every pixel", f"another at {share:.2%} of them")
+
+
+@_promise("Previews are uint8 RGB pictures, and are made where the card lists them.")
+def _previews(bench: _Bench) -> None:
+    seen: list[object] = []
+    bench.run(bench.job(preview=seen.append, preview_every=1))
+    if "preview" not in bench.card.inputs:
+        return
+    _expect(bool(seen), "a preview when each step is to be shown", "none")
+    for picture in seen:
+        good = isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.shape[2:] == (3,)
+        _expect(good, "a uint8 preview of shape (h, w, 3)", _said(picture))
+
+
+@_promise("References change the picture, where the card says that it uses them.")
+def _references_count(bench: _Bench) -> None:
+    if "references" not in bench.card.inputs:
+        return
+    _expect(bench.card.hits_per_corner >= 1, "hits_per_corner of at least 1 for a back-end that uses references", 0)
+    job = bench.job()
+    blue = tuple(
+        tuple(replace(hit, pixels=np.ascontiguousarray(hit.pixels[..., [1, 2, 0]])) for hit in c) for c in job.context
+    )
+    one, other = bench.run(job)[0].pixels, bench.run(replace(job, context=blue))[0].pixels
+    _expect(not np.array_equal(one, other), "another picture from references of other colours", "the same")
+
+
+@_promise("`close` frees it and may be called twice.")
+def _close_twice(bench: _Bench) -> None:
+    backend = bench.load()
+    next(iter(backend.colorize([bench.job()])))
+    backend.close()
+    backend.close()
+    _check_result(bench.job(), bench.run(bench.job())[0])  # another instance lives on
+
+
+def _check_result(job: Job, result: object) -> None:
+    if not isinstance(result, Result):
+        raise Broken(f"expected a Result, got {type(result).__name__}")
+    height, width = job.page.shape
+    _check_array("pixels", result.pixels, np.uint8, (height, width, 3))
+    if result.confidence is not None:
+        _check_array("confidence", result.confidence, np.uint8, (height, width))
+    if result.used is not None:
+        ranks = max((len(corner) for corner in job.context), default=0)
+        _check_array("used", result.used, np.bool_, (len(job.context), ranks))
+
+
+def _check_array(name: str, array: object, dtype: type[np.generic], shape: tuple[int, ...]) -> None:
+    good = isinstance(array, np.ndarray) and array.dtype == np.dtype(dtype) and array.shape == shape
+    _expect(good, f"{name} to be {np.dtype(dtype)} of shape {shape}", _said(array))
+
+
+def _said(array: object) -> str:
+    return f"{array.dtype} of shape {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__

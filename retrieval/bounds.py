@@ -1,0 +1,171 @@
+"""Which references may answer: the facts of a pool's references as columns, and a bound as a mask over them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Bool, Int32, Int64, UInt64
+
+from retrieval.types import Bound, Reference
+
+WORD = 64  # tags per column of bits
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One entry per reference in order of insertion; never changed once made."""
+
+    chapter: Int64[np.ndarray, "n"]  # thousandths; 0 where there is none
+    has_chapter: Bool[np.ndarray, "n"]
+    depth: Int32[np.ndarray, "n"]
+    tags: UInt64[np.ndarray, "n words"]  # bit `b % 64` of word `b // 64` is the tag `b`
+    alive: Bool[np.ndarray, "n"]
+    tag_bits: Mapping[str, int]  # may know more tags than these references carry
+    places: Mapping[str, tuple[int, ...]]  # reference id to its places; a removed one may have come back
+
+    @classmethod
+    def empty(cls) -> Facts:
+        """The facts of no reference."""
+        return cls(
+            np.zeros(0, np.int64),
+            np.zeros(0, np.bool_),
+            np.zeros(0, np.int32),
+            np.zeros((0, 1), np.uint64),
+            np.zeros(0, np.bool_),
+            {},
+            {},
+        )
+
+    def mask(self, bound: Bound) -> Bool[np.ndarray, "n"]:
+        """Which references are alive and meet each condition; those without a chapter meet the ones on chapters."""
+        passing = self.alive.copy()
+        if bound.max_chapter is not None:
+            passing &= ~self.has_chapter | (self.chapter <= bound.max_chapter)
+        if bound.min_chapter is not None:
+            passing &= ~self.has_chapter | (self.chapter >= bound.min_chapter)
+        if bound.max_depth is not None:
+            passing &= self.depth <= bound.max_depth
+        for tag in bound.all_tags:
+            passing &= self._carries((tag,))
+        if bound.any_tags:
+            passing &= self._carries(bound.any_tags)
+        if bound.none_tags:
+            passing &= ~self._carries(bound.none_tags)
+        for reference_id in bound.exclude:
+            for place in self.places.get(reference_id, ()):
+                if place < len(passing):
+                    passing[place] = False
+        return passing
+
+    def _carries(self, tags: Sequence[str]) -> Bool[np.ndarray, "n"]:
+        """Which references carry at least one of the tags."""
+        found = np.zeros(len(self.alive), np.bool_)
+        for tag in tags:
+            bit = self.tag_bits.get(tag)
+            if bit is not None and bit // WORD < self.tags.shape[1]:
+                found |= (self.tags[:, bit // WORD] >> np.uint64(bit % WORD)) & np.uint64(1) != 0
+        return found
+
+
+def passes(bound: Bound, reference: Reference) -> bool:
+    """Whether one reference passes, as `Facts.mask` says of many."""
+    chapter, tags = reference.chapter, set(reference.tags)
+    return (
+        (bound.max_chapter is None or chapter is None or chapter <= bound.max_chapter)
+        and (bound.min_chapter is None or chapter is None or chapter >= bound.min_chapter)
+        and (bound.max_depth is None or reference.provenance.depth <= bound.max_depth)
+        and tags.issuperset(bound.all_tags)
+        and (not bound.any_tags or not tags.isdisjoint(bound.any_tags))
+        and tags.isdisjoint(bound.none_tags)
+        and reference.id not in bound.exclude
+    )
+
+
+class Table:
+    """The facts of a growing pool. One thread changes it; the facts it gave before stay as they are."""
+
+    def __init__(self) -> None:
+        self._facts = Facts.empty()  # its columns have room at the end
+        self._count = 0
+        self._tag_bits: dict[str, int] = {}
+        self._places: dict[str, tuple[int, ...]] = {}
+
+    def facts(self) -> Facts:
+        """The facts of all references so far."""
+        f, n = self._facts, self._count
+        return Facts(
+            f.chapter[:n],
+            f.has_chapter[:n],
+            f.depth[:n],
+            f.tags[:n],
+            f.alive[:n],
+            self._tag_bits,
+            self._places,
+        )
+
+    def add(self, reference: Reference) -> int:
+        """Adds a reference; its place."""
+        self._make_room(self._count + 1, self._words(reference.tags))
+        place = self._count
+        self._set(place, reference)
+        self._places[reference.id] = (*self._places.get(reference.id, ()), place)
+        self._count += 1
+        return place
+
+    def replace(self, reference: Reference) -> int:
+        """Changes what is known of a reference; its place."""
+        self._copy(self._words(reference.tags))
+        place = self._places[reference.id][-1]
+        self._set(place, reference)
+        return place
+
+    def remove(self, reference_ids: Sequence[str]) -> None:
+        """Makes references no longer answer."""
+        self._copy(self._facts.tags.shape[1])
+        for reference_id in reference_ids:
+            self._facts.alive[self._places[reference_id][-1]] = False
+
+    def _words(self, tags: Sequence[str]) -> int:
+        for tag in tags:
+            self._tag_bits.setdefault(tag, len(self._tag_bits))
+        return max(1, -(-len(self._tag_bits) // WORD))
+
+    def _set(self, place: int, reference: Reference) -> None:
+        f = self._facts
+        f.chapter[place] = reference.chapter or 0
+        f.has_chapter[place] = reference.chapter is not None
+        f.depth[place] = reference.provenance.depth
+        f.tags[place] = 0
+        for tag in reference.tags:
+            bit = self._tag_bits[tag]
+            f.tags[place, bit // WORD] |= np.uint64(1) << np.uint64(bit % WORD)
+        f.alive[place] = True
+
+    def _make_room(self, count: int, words: int) -> None:
+        if count > len(self._facts.alive) or words > self._facts.tags.shape[1]:
+            self._copy(words, max(64, 2 * count) if count > len(self._facts.alive) else len(self._facts.alive))
+
+    def _copy(self, words: int, room: int | None = None) -> None:
+        """New columns with the same entries, so that the facts given before are left alone."""
+        f, n = self._facts, self._count
+        room = len(f.alive) if room is None else room
+        words = max(words, f.tags.shape[1])
+
+        def column(old: np.ndarray) -> np.ndarray:
+            new = np.zeros((room, words) if old.ndim == 2 else room, old.dtype)
+            if old.ndim == 2:
+                new[:n, : old.shape[1]] = old[:n]
+            else:
+                new[:n] = old[:n]
+            return new
+
+        self._facts = replace(
+            f,
+            chapter=column(f.chapter),
+            has_chapter=column(f.has_chapter),
+            depth=column(f.depth),
+            tags=column(f.tags),
+            alive=column(f.alive),
+        )

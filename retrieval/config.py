@@ -1,0 +1,94 @@
+"""The retrieval server's settings: from flags, then the environment, then a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+ENV_PREFIX = "PANELHUE_RETRIEVAL_"
+
+
+class RetrievalSettings(BaseSettings):
+    """Every setting of the retrieval server; environment variables are PANELHUE_RETRIEVAL_ and the name in capitals."""
+
+    model_config = SettingsConfigDict(frozen=True, env_prefix=ENV_PREFIX, extra="forbid")
+
+    data_dir: Path = Field(description="Folder that holds the pools; made if it is not there. On a local disk.")
+
+    listen: str = Field("127.0.0.1:50051", description="Address and port to listen on; port 0 picks a free one.")
+    ready_file: Path | None = Field(None, description="Written with the address as JSON once the server is ready.")
+    metrics_listen: str | None = Field(None, description="Address and port of Prometheus metrics; none: no metrics.")
+    drain_seconds: float = Field(30.0, ge=0, description="How long calls under way may take after SIGTERM, seconds.")
+    idle_seconds: float = Field(120.0, gt=0, description="How long a client may be silent in a stream, seconds.")
+    log_format: Literal["console", "json"] = Field("console", description="Lines for people or for machines.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least that is logged.")
+
+    embedder: str = Field("structure", description="Embedder of a series that names none: structure or open_clip.")
+    crop_recipe: str = Field("native", description="How pictures are cut: native, or fit:WxH (pixels).")
+    grey_twin: bool = Field(True, description="Embed references without their colour, as pages are.")
+    clip_model: str | None = Field(None, description="Model of the embedder open_clip, such as ViT-B-16-quickgelu.")
+    clip_pretrained: str | None = Field(None, description="Tag of its published weights, such as openai.")
+    clip_weights: Path | None = Field(None, description="Local weights file or folder, instead of a tag.")
+    clip_config: Path | None = Field(None, description="config.json of those weights; beside them when not given.")
+    clip_device: str = Field("auto", description="auto, cpu, cuda, cuda:1 …")
+    clip_precision: str = Field("auto", description="auto (fp16 on a GPU, fp32 on the CPU), fp32, fp16 or bf16.")
+    clip_batch: int = Field(64, ge=1, description="Pictures per forward pass.")
+
+    workers: int = Field(1, ge=1, le=256, description="Processes that decode and embed; one per GPU for open_clip.")
+    max_searches: int = Field(64, ge=1, description="Searches at once, waiting ones included; more are refused.")
+    search_threads: int = Field(2, ge=1, description="Searches that run side by side, one thread each.")
+    ingest_window: int = Field(3, ge=1, le=64, description="Pictures of one stream that are received before an answer.")
+    picture_seconds: float = Field(120.0, gt=0, description="Longest time to decode and embed one picture, seconds.")
+
+    max_picture_bytes: int = Field(64 << 20, ge=1024, description="Largest picture file, bytes.")
+    max_picture_pixels: int = Field(100_000_000, ge=256, description="Largest picture, pixels.")
+    max_series: int = Field(1000, ge=1, description="Series that may be there; more are refused.")
+    cache_bytes: int = Field(256 << 20, ge=0, description="Decoded references kept in memory for cutting, bytes.")
+    index_bytes: int = Field(4 << 30, ge=0, description="Indexes kept in memory, bytes; the least used go first.")
+    map_bytes: int = Field(64 << 20, ge=1 << 20, description="LMDB map of a new series, bytes; doubled when full.")
+    max_map_bytes: int = Field(1 << 40, ge=1 << 20, description="Largest LMDB map: what one series may take, bytes.")
+    max_open: int = Field(256, ge=1, description="LMDB environments kept open.")
+
+    @field_validator("embedder")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        from retrieval.embed import EMBEDDERS  # here, so that reading the settings loads no image library
+
+        if name not in EMBEDDERS:
+            raise ValueError(f"must be one of {', '.join(sorted(EMBEDDERS))}, got {name!r}")
+        return name
+
+
+def load_settings(flags: Mapping[str, Any], file: Path | None) -> RetrievalSettings:
+    """The settings: from `flags` (None: not given), then the environment, then the TOML `file`.
+
+    Raises:
+        pydantic.ValidationError: with everything that is wrong.
+        OSError, tomllib.TOMLDecodeError: the file cannot be read.
+    """
+
+    class Layered(RetrievalSettings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic's signature
+            file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic's signature
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            sources: tuple[PydanticBaseSettingsSource, ...] = (init_settings, env_settings)
+            return sources if file is None else (*sources, TomlConfigSettingsSource(settings_cls, toml_file=file))
+
+    if file is not None and not file.is_file():
+        raise FileNotFoundError(f"there is no settings file {file}")
+    return Layered(**{name: value for name, value in flags.items() if value is not None})

@@ -1,0 +1,48 @@
+"""Builds the retrieval server from its settings, serves, and drains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import structlog
+from grpc import aio
+
+from panelhue.retrieval.v1 import retrieval_pb2_grpc as pb_grpc
+from retrieval.config import RetrievalSettings
+from retrieval.engine import Engine
+from retrieval.service import NAME, RetrievalServicer
+from serving.lifecycle import ServeSettings, Service, serve
+
+log = structlog.get_logger("panelhue.retrieval")
+
+
+async def run(settings: RetrievalSettings) -> None:
+    """Serves until SIGTERM or SIGINT.
+
+    Raises:
+        FailedState: FAISS or an embedder is missing, the data folder is in use or not ours, or the address is taken.
+        CorruptData: the data folder is damaged.
+    """
+    engine = Engine(settings)
+    add: Callable[[RetrievalServicer, aio.Server], None] = pb_grpc.add_RetrievalServiceServicer_to_server
+
+    async def start() -> None:
+        await engine.start()
+        for series_id, why in engine.damaged.items():
+            log.error("series cannot be read", series=series_id, why=why)
+        log.info("settings", faiss=engine.faiss, **settings.model_dump(mode="json"))
+
+    await serve(
+        services=[Service(NAME, partial(add, RetrievalServicer(engine)))],
+        settings=ServeSettings(
+            listen=settings.listen,
+            ready_file=settings.ready_file,
+            metrics_listen=settings.metrics_listen,
+            drain_seconds=settings.drain_seconds,
+            log_format=settings.log_format,
+            log_level=settings.log_level,
+        ),
+        on_start=start,
+        on_close=engine.close,
+    )

@@ -1,0 +1,107 @@
+"""Hits cut from the pictures of a context."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from colorizer.context import PictureCache, corner_hits
+from colorizer.tasks import FoundHit
+from serving.errors import InvalidInput
+from serving.geometry import Box
+
+
+def picture_of(data: bytes) -> np.ndarray:
+    """Ten pixels high, as wide as the first byte says, a ramp in red."""
+    if not data:
+        raise InvalidInput("nothing there", reason="IMAGE_UNREADABLE")
+    pixels = np.zeros((10, data[0], 3), np.uint8)
+    pixels[..., 0] = np.arange(data[0])
+    return pixels
+
+
+def cache(max_bytes: int = 10_000) -> PictureCache:
+    return PictureCache(picture_of, max_bytes)
+
+
+def found(corner: int = 0, rank: int = 0, picture: str = "r", **changes: object) -> FoundHit:
+    facts = {"score": 0.5, "reference_id": "ab", "picture_box": None, "box": None, "reference_size": None, **changes}
+    return FoundHit(corner=corner, rank=rank, picture=picture, **facts)
+
+
+PICTURES = {"r": b"\x14", "s": b"\x28"}  # 20 and 40 pixels wide
+
+
+def test_a_hit_without_boxes_is_its_whole_picture():
+    corners, _ = corner_hits([found()], PICTURES, cache())
+    (hit,) = corners[0]
+    assert (hit.pixels.shape, hit.box, hit.reference_size) == ((10, 20, 3), Box(0, 0, 20, 10), (20, 10))
+
+
+def test_a_picture_box_cuts_the_patch_out_of_its_reference():
+    corners, _ = corner_hits([found(picture_box=Box(5, 2, 15, 8))], PICTURES, cache())
+    (hit,) = corners[0]
+    assert hit.pixels[:, :, 0].tolist() == [list(range(5, 15))] * 6
+    assert (hit.box, hit.reference_size) == (Box(5, 2, 15, 8), (20, 10))
+
+
+def test_a_shrunk_patch_keeps_its_place_in_the_reference():
+    hit = corner_hits([found(box=Box(0, 0, 80, 40), reference_size=(100, 50))], PICTURES, cache())[0][0][0]
+    assert (hit.pixels.shape[:2], hit.box, hit.reference_size) == ((10, 20), Box(0, 0, 80, 40), (100, 50))
+
+
+def test_hits_come_by_corner_and_rank_and_their_places_are_told():
+    hits = [found(2, 1, score=0.1), found(0, 0), found(2, 0, score=0.9)]
+    corners, places = corner_hits(hits, PICTURES, cache())
+    assert [[hit.score for hit in corner] for corner in corners] == [[0.5], [], [0.9, 0.1], []]
+    assert places == ((2, 1), (0, 0), (2, 0))
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        found(picture_box=Box(0, 0, 21, 5)),
+        found(picture_box=Box(0, 5, 20, 11)),
+        found(box=Box(0, 0, 5, 9), reference_size=(5, 8)),
+    ],
+)
+def test_a_box_outside_is_refused(bad):
+    with pytest.raises(InvalidInput) as caught:
+        corner_hits([bad], PICTURES, cache())
+    assert caught.value.reason == "INVALID_CONTEXT"
+
+
+def test_a_reference_of_two_sizes_is_refused():
+    with pytest.raises(InvalidInput, match="one size"):
+        corner_hits([found(), found(1, picture="s")], PICTURES, cache())
+
+
+def test_a_picture_that_cannot_be_read_is_named():
+    with pytest.raises(InvalidInput, match="'r' cannot be used: nothing there"):
+        corner_hits([found()], {"r": b""}, cache())
+
+
+def test_the_same_bytes_are_decoded_once():
+    kept = cache()
+    assert kept.pixels(b"\x14") is kept.pixels(b"\x14")
+
+
+def test_cached_pixels_cannot_be_written_to():
+    with pytest.raises(ValueError, match="read-only"):
+        cache().pixels(b"\x14")[0, 0, 0] = 1
+
+
+def test_the_cache_lets_the_least_used_go_first():
+    kept = cache(max_bytes=10 * 20 * 3 * 2)
+    first, second = kept.pixels(b"\x14A"), kept.pixels(b"\x14B")
+    assert kept.pixels(b"\x14A") is first
+    kept.pixels(b"\x14C")
+    assert kept.pixels(b"\x14A") is first
+    assert kept.pixels(b"\x14B") is not second
+    assert len(kept) == 2
+
+
+def test_a_picture_larger_than_the_cache_is_not_kept():
+    kept = cache(max_bytes=100)
+    assert kept.pixels(b"\x14").shape == (10, 20, 3)
+    assert len(kept) == 0

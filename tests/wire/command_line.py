@@ -1,0 +1,103 @@
+"""Fixtures of the modules that use the `panelhue` command: both servers, and a small made-up series."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from examples.made_up_series import write_series
+
+START_SECONDS = 120.0
+RUN_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class Command:
+    """The `panelhue` command with the addresses of running servers."""
+
+    environment: dict[str, str]
+
+    def start(self, *arguments: object) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "panelhue", *map(str, arguments)],
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *arguments: object) -> subprocess.CompletedProcess[str]:
+        with self.start(*arguments) as process:
+            out, err = process.communicate(timeout=RUN_SECONDS)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def __call__(self, *arguments: object, code: int = 0) -> str:
+        done = self.run(*arguments)
+        assert done.returncode == code, f"exit code {done.returncode}, wanted {code}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def json(self, *arguments: object, code: int = 0) -> Any:
+        return json.loads(self(*arguments, "--json", code=code))
+
+
+def wait_for(path: Path, process: subprocess.Popen[str], text: str = "") -> str:
+    """The text of a file once it is there and holds `text`."""
+    until = time.monotonic() + START_SECONDS
+    while not path.exists() or text not in path.read_text():
+        assert process.poll() is None, f"the process ended: {process.communicate()}"
+        assert time.monotonic() < until, f"{path} did not come"
+        time.sleep(0.02)
+    return path.read_text()
+
+
+def up(folder: Path) -> tuple[subprocess.Popen[str], dict[str, Any]]:
+    """`panelhue up` on free ports, ready, with what it says of itself."""
+    folder.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    ports = ("--retrieval-listen", "127.0.0.1:0", "--colorizer-listen", "127.0.0.1:0")
+    places = ("--data", str(folder / "data"), "--ready-file", str(folder / "up.json"))
+    with (folder / "up.log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "panelhue", "up", *ports, *places],
+            env=environment,
+            stdout=log,
+            stderr=log,
+            text=True,
+        )
+    return process, json.loads(wait_for(folder / "up.json", process))
+
+
+@pytest.fixture(scope="module")
+def panelhue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
+    folder = tmp_path_factory.mktemp("servers")
+    process, found = up(folder)
+    try:
+        yield Command(
+            {
+                **os.environ,
+                "PANELHUE_RETRIEVAL": found["retrieval"],
+                "PANELHUE_COLORIZER": found["colorizer"],
+                "COLUMNS": "200",
+            }
+        )
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0, (folder / "up.log").read_text()[-4000:]
+
+
+@pytest.fixture(scope="module")
+def comic(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two chapters of four small pages: truth/chNN, grey/chNN, grey/ch02.cbz."""
+    folder = tmp_path_factory.mktemp("comic")
+    write_series(folder, 2, 4, width=200, height=282, cbz=True)
+    return folder
