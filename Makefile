@@ -80,8 +80,8 @@ image: dev  ## the image of the contract that `make check` compares with; only a
 .PHONY: bench-quality bench-recall bench-serving
 bench-quality: dev  ## colour error on COMICS=DIR through the real servers
 	$(BIN)/python -m benchmarks.comic_quality --comics $(COMICS)
-bench-recall: dev  ## does a degraded page find itself; COMICS=DIR
-	$(BIN)/python -m benchmarks.recall --comics $(COMICS)
+bench-recall: dev  ## does a degraded page find itself; COMICS=DIR; see --help for open_clip
+	$(BIN)/python -m benchmarks.recall --comics $(COMICS) --embedder structure
 bench-serving: dev  ## overhead, ingest, cold start, memory; COMICS=DIR
 	$(BIN)/python -m benchmarks.serving --comics $(COMICS)
 

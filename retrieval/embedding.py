@@ -88,15 +88,15 @@ class Embedding:
                 metadata={"expected": series.space.id, "actual": space.id},
             )
 
-    async def reference(self, series: Series, data: bytes) -> tuple[Prepared, Timing]:
-        """A picture made ready for the pool.
+    async def reference(self, series: Series, data: bytes, *, muted: bool = False) -> tuple[Prepared, Timing]:
+        """A picture made ready for the pool; `muted` if any colour at all is enough.
 
         Raises:
             InvalidInput: IMAGE_UNREADABLE, IMAGE_TOO_LARGE, IMAGE_TOO_SMALL or IMAGE_NOT_COLOUR.
             Unavailable, Timeout: the worker died, or took too long.
         """
         async with self._ingest:
-            done, timing = await self._run(Work("reference", series.embedder, data))
+            done, timing = await self._run(Work("reference", series.embedder, data, muted))
         assert done.prepared is not None  # what was asked for
         return done.prepared, timing
 

@@ -25,6 +25,7 @@ from retrieval.gallery import Gallery
 from retrieval.index import best_scanner, faiss_version
 from retrieval.pool import Pool, Snapshot
 from retrieval.types import (
+    GENERATED,
     Added,
     Bound,
     Context,
@@ -278,7 +279,8 @@ class Engine:
         if known is not None:
             generation = (await self.get_series(series_id)).pool.generation
             return Added(known, False, generation, Timing(total_ns=time.perf_counter_ns() - start))
-        prepared, timing = await self._embedding.reference(view.series, data)
+        generated = draft.provenance.origin == GENERATED  # a modest back-end's pages would pass for grey ones
+        prepared, timing = await self._embedding.reference(view.series, data, muted=generated)
         storing = time.perf_counter_ns()
         pool = self._pool(series_id)
         reference, state, new = await self._off(pool.add, draft, data, prepared)

@@ -14,6 +14,7 @@ from jaxtyping import Float32
 from retrieval.embed import Embedder, EmbedderSettings, create_embedder
 from retrieval.patches import CropRecipe, cut_reference
 from retrieval.types import Prepared, Space
+from serving.colour import has_colour
 from serving.errors import FailedState, InvalidInput
 from serving.images import ImageLimits, decode_picture
 from serving.workers import Handler, WorkerContext
@@ -34,6 +35,7 @@ class Work:
     kind: Literal["space", "reference", "page"]
     embedder: str
     data: bytes = b""  # the picture's file; empty for "space"
+    muted: bool = False  # of a reference: whether any colour will do, as it does for what a back-end made
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def _handle(config: WorkConfig, embedders: dict[str, Embedder], work: Work, cont
         vectors = embedder.embed_pages([picture.pixels])[0]
         done = time.perf_counter_ns()
         return WorkDone(space, None, vectors, width, height, decoded - start, done - decoded)
-    if not picture.in_colour:
+    if not (has_colour(picture.pixels) if work.muted else picture.in_colour):
         raise InvalidInput("a reference must be in colour, got a grey or single-ink picture", reason="IMAGE_NOT_COLOUR")
     boxes = cut_reference(picture.pixels, CropRecipe.parse(space.crop_recipe)).source_boxes
     vectors = embedder.embed_references([picture.pixels])[0]

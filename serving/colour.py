@@ -20,6 +20,13 @@ _AWAY = 10.0  # chroma levels (of 255) off the tint from which a pixel has a col
 _ALONG = 0.45  # weight of what is off along the page's hue: paper yellows unevenly, but in one hue
 _VIVID = 50.0  # chroma levels that no paper and no sepia reaches; the strongest of the tried ones had 43
 _COLOUR_SHARE = 0.01  # of the page
+_NEUTRAL = 8  # levels between the channels that rounding and JPEG leave on a grey page
+
+
+def has_colour(pixels: UInt8[np.ndarray, "h w 3"]) -> bool:
+    """True if any pixel at all is off neutral by more than rounding: its channels differ by more than 8 levels."""
+    small = np.asarray(Image.fromarray(pixels).reduce(max(1, max(pixels.shape[:2]) // _LOOK_SIDE)), np.int16)
+    return bool((small.max(axis=2) - small.min(axis=2)).max() > _NEUTRAL)
 
 
 def is_in_colour(pixels: UInt8[np.ndarray, "h w 3"]) -> bool:

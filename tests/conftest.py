@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:
-    """The folder of golden fixtures: PANELHUE_SHARED, or ../shared. CI fails without it; elsewhere the test is skipped."""
+    """The golden fixtures, in PANELHUE_SHARED or ../shared. CI fails without them; elsewhere the test is skipped."""
     folder = Path(os.environ.get("PANELHUE_SHARED", ROOT.parent / "shared"))
     if not (folder / "golden").is_dir():
         message = f"no golden fixtures in {folder}; set PANELHUE_SHARED"

@@ -108,8 +108,8 @@ async def test_silence_has_a_limit():
         yield 1
         await asyncio.Event().wait()
 
-    got = []
+    messages = idle(source(), 0.02)
+    assert await anext(messages) == 1
     with pytest.raises(Timeout) as caught:
-        async for message in idle(source(), 0.02):
-            got.append(message)
-    assert (got, caught.value.reason) == ([1], "IDLE_TIMEOUT")
+        await anext(messages)
+    assert caught.value.reason == "IDLE_TIMEOUT"

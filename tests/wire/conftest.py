@@ -100,7 +100,7 @@ def probe_settings(**changes: object) -> list[str]:
 
 @pytest.fixture
 def start_colorizer(tmp_path: Path) -> Iterator[Starter]:
-    """Starts colouriser servers with settings of the test's own: `start_colorizer(queue=0)`; waits until one is ready."""
+    """Starts colouriser servers with settings of the test's own, `start_colorizer(queue=0)`, and waits for them."""
     started: list[RunningServer] = []
 
     def start(**settings: object) -> RunningServer:

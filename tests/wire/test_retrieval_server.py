@@ -323,6 +323,31 @@ def test_the_same_bytes_at_the_same_time_are_added_once(stub, series):
     assert (get(stub, series).reference_count, get(stub, series).generation) == (1, 1)
 
 
+def muted(data: bytes) -> bytes:
+    """The picture in one pale brown tint, as a careful back-end leaves it."""
+    luma = np.asarray(Image.open(io.BytesIO(data)).convert("L"), np.float32)
+    out = io.BytesIO()
+    tinted = np.stack([luma, 0.93 * luma, 0.85 * luma], axis=-1)
+    Image.fromarray(tinted.astype(np.uint8)).save(out, "PNG")
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [(common.ORIGIN_OFFICIAL, Status.STATUS_REJECTED), (common.ORIGIN_GENERATED, Status.STATUS_ADDED)],
+)
+def test_a_muted_page_is_taken_from_a_back_end_alone(stub, series, origin, status):
+    said = pb.Reference(provenance=common.Provenance(origin=origin))
+    (response,) = stub.AddReferences(adding(series, [(muted(picture(1)), said)]))
+    assert response.status == status
+
+
+def test_a_generated_page_without_any_colour_is_rejected(stub, series):
+    said = pb.Reference(provenance=common.Provenance(origin=common.ORIGIN_GENERATED))
+    (response,) = stub.AddReferences(adding(series, [(grey(picture(1)), said)]))
+    assert response.failure.reason == "IMAGE_NOT_COLOUR"
+
+
 def test_a_bad_picture_is_rejected_among_good_ones(stub, series):
     items = [picture(1), b"no picture", grey(picture(2)), picture(3, 8, 8), (picture(4), pb.Reference(chapter=-1))]
     responses = list(stub.AddReferences(adding(series, [*items, picture(5)])))
