@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Optional
 
 import typer
 
@@ -49,21 +49,14 @@ def serve(
     Settings come from these flags, then from the environment, then from the --config file. Stop with Ctrl-C or SIGTERM:
     pages under way are finished first.
     """
-    import asyncio
-
-    from pydantic import ValidationError
-
-    from colorizer.config import ColorizerSettings, load_settings
-    from serving.errors import ServiceError
-    from serving.lifecycle import configure_logs
+    from colorizer.config import ColorizerSettings
+    from colorizer.server import run
+    from serving.settings import explain, launch
 
     if show:
-        for name, field in ColorizerSettings.model_fields.items():
-            default = field.get_default(call_default_factory=True)
-            typer.echo(f"{name} = {default}\n    {field.description}")
+        explain(ColorizerSettings)
         return
-    flags: dict[str, Any] = dict(_pair(text) for text in setting or ())
-    given = {
+    flags = {
         "retrieval": retrieval,
         "listen": listen,
         "default_backend": backend,
@@ -71,30 +64,4 @@ def serve(
         "workers": workers,
         "ready_file": ready_file,
     }
-    flags.update({name: value for name, value in given.items() if value is not None})
-    try:
-        settings = load_settings(flags, config)
-    except ValidationError as error:
-        for problem in error.errors():
-            name = ".".join(str(part) for part in problem["loc"])
-            typer.echo(f"setting {name}: {problem['msg']}", err=True)
-        raise typer.Exit(2) from None
-    except (OSError, ValueError) as error:
-        typer.echo(f"settings: {error}", err=True)
-        raise typer.Exit(2) from None
-
-    from colorizer.server import run
-
-    configure_logs(settings.log_format, settings.log_level)
-    try:
-        asyncio.run(run(settings))
-    except ServiceError as error:
-        typer.echo(f"{error.reason}: {error.message}", err=True)
-        raise typer.Exit(1) from None
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise typer.BadParameter(f"expected NAME=VALUE, got {text!r}", param_hint="--set")
-    return name.strip(), value.strip()
+    launch(ColorizerSettings, run, flags, setting or (), config)

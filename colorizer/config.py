@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 from pydantic_settings import (
-    BaseSettings,
     NoDecode,
-    PydanticBaseSettingsSource,
     SettingsConfigDict,
-    TomlConfigSettingsSource,
 )
 
 from colorizer.engine import EngineLimits
 from serving.images import ImageLimits
-from serving.lifecycle import ServeSettings
+from serving.settings import ServerSettings
 
 ENV_PREFIX = "PANELHUE_COLORIZER_"
 
@@ -37,7 +32,7 @@ MaybeNames = Annotated[tuple[str, ...] | None, NoDecode, BeforeValidator(_listed
 Tables = Annotated[dict[str, dict[str, str]], NoDecode, BeforeValidator(_listed)]
 
 
-class ColorizerSettings(BaseSettings):
+class ColorizerSettings(ServerSettings):
     """Every setting of the colouriser server; environment variables: PANELHUE_COLORIZER_ and the name in capitals."""
 
     model_config = SettingsConfigDict(frozen=True, env_prefix=ENV_PREFIX, extra="forbid")
@@ -46,12 +41,6 @@ class ColorizerSettings(BaseSettings):
     retrieval: str | None = Field(
         None, description="HOST:PORT of the retrieval server, from which the contexts of a series are fetched."
     )
-    ready_file: Path | None = Field(None, description="Written with the address as JSON once the server is ready.")
-    metrics_listen: str | None = Field(None, description="Address and port of Prometheus metrics; none: no metrics.")
-    drain_seconds: float = Field(30.0, ge=0, description="How long calls under way may take after SIGTERM, seconds.")
-    idle_seconds: float = Field(120.0, gt=0, description="How long a client may be silent in a stream, seconds.")
-    log_format: Literal["console", "json"] = Field("console", description="Lines for people or for machines.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least that is logged.")
 
     default_backend: str = Field("exemplar", description="Back-end of a request that names none.")
     backends: MaybeNames = Field(None, description="Back-ends that may be used; none given: all installed.")
@@ -98,33 +87,3 @@ class ColorizerSettings(BaseSettings):
             page_seconds=self.page_seconds,
             load_seconds=self.load_seconds,
         )
-
-    def serve_settings(self) -> ServeSettings:
-        """How the server listens, logs and stops."""
-        return ServeSettings(**{name: getattr(self, name) for name in ServeSettings.model_fields})
-
-
-def load_settings(flags: Mapping[str, Any], file: Path | None) -> ColorizerSettings:
-    """The settings: from `flags` (None: not given), then the environment, then the TOML `file`.
-
-    Raises:
-        pydantic.ValidationError: with everything that is wrong.
-        OSError, tomllib.TOMLDecodeError: the file cannot be read.
-    """
-
-    class Layered(ColorizerSettings):
-        @classmethod
-        def settings_customise_sources(
-            cls,
-            settings_cls: type[BaseSettings],
-            init_settings: PydanticBaseSettingsSource,
-            env_settings: PydanticBaseSettingsSource,
-            dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic's signature
-            file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            sources: tuple[PydanticBaseSettingsSource, ...] = (init_settings, env_settings)
-            return sources if file is None else (*sources, TomlConfigSettingsSource(settings_cls, toml_file=file))
-
-    if file is not None and not file.is_file():
-        raise FileNotFoundError(f"there is no settings file {file}")
-    return Layered(**{name: value for name, value in flags.items() if value is not None})

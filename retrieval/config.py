@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
     SettingsConfigDict,
-    TomlConfigSettingsSource,
 )
+
+from serving.settings import ServerSettings
 
 ENV_PREFIX = "PANELHUE_RETRIEVAL_"
 
 
-class RetrievalSettings(BaseSettings):
+class RetrievalSettings(ServerSettings):
     """Every setting of the retrieval server; environment variables are PANELHUE_RETRIEVAL_ and the name in capitals."""
 
     model_config = SettingsConfigDict(frozen=True, env_prefix=ENV_PREFIX, extra="forbid")
@@ -25,12 +22,6 @@ class RetrievalSettings(BaseSettings):
     data_dir: Path = Field(description="Folder that holds the pools; made if it is not there. On a local disk.")
 
     listen: str = Field("127.0.0.1:50051", description="Address and port to listen on; port 0 picks a free one.")
-    ready_file: Path | None = Field(None, description="Written with the address as JSON once the server is ready.")
-    metrics_listen: str | None = Field(None, description="Address and port of Prometheus metrics; none: no metrics.")
-    drain_seconds: float = Field(30.0, ge=0, description="How long calls under way may take after SIGTERM, seconds.")
-    idle_seconds: float = Field(120.0, gt=0, description="How long a client may be silent in a stream, seconds.")
-    log_format: Literal["console", "json"] = Field("console", description="Lines for people or for machines.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least that is logged.")
 
     embedder: str = Field("structure", description="Embedder of a series that names none: structure or open_clip.")
     crop_recipe: str = Field("native", description="How pictures are cut: native, or fit:WxH (pixels).")
@@ -66,29 +57,3 @@ class RetrievalSettings(BaseSettings):
         if name not in EMBEDDERS:
             raise ValueError(f"must be one of {', '.join(sorted(EMBEDDERS))}, got {name!r}")
         return name
-
-
-def load_settings(flags: Mapping[str, Any], file: Path | None) -> RetrievalSettings:
-    """The settings: from `flags` (None: not given), then the environment, then the TOML `file`.
-
-    Raises:
-        pydantic.ValidationError: with everything that is wrong.
-        OSError, tomllib.TOMLDecodeError: the file cannot be read.
-    """
-
-    class Layered(RetrievalSettings):
-        @classmethod
-        def settings_customise_sources(
-            cls,
-            settings_cls: type[BaseSettings],
-            init_settings: PydanticBaseSettingsSource,
-            env_settings: PydanticBaseSettingsSource,
-            dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic's signature
-            file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic's signature
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            sources: tuple[PydanticBaseSettingsSource, ...] = (init_settings, env_settings)
-            return sources if file is None else (*sources, TomlConfigSettingsSource(settings_cls, toml_file=file))
-
-    if file is not None and not file.is_file():
-        raise FileNotFoundError(f"there is no settings file {file}")
-    return Layered(**{name: value for name, value in flags.items() if value is not None})

@@ -12,7 +12,7 @@ from panelhue.retrieval.v1 import retrieval_pb2_grpc as pb_grpc
 from retrieval.config import RetrievalSettings
 from retrieval.engine import Engine
 from retrieval.service import NAME, RetrievalServicer
-from serving.lifecycle import ServeSettings, Service, serve
+from serving.lifecycle import Service, serve
 
 log = structlog.get_logger("panelhue.retrieval")
 
@@ -35,14 +35,7 @@ async def run(settings: RetrievalSettings) -> None:
 
     await serve(
         services=[Service(NAME, partial(add, RetrievalServicer(engine)))],
-        settings=ServeSettings(
-            listen=settings.listen,
-            ready_file=settings.ready_file,
-            metrics_listen=settings.metrics_listen,
-            drain_seconds=settings.drain_seconds,
-            log_format=settings.log_format,
-            log_level=settings.log_level,
-        ),
+        settings=settings.serve_settings(),
         on_start=start,
         on_close=engine.close,
     )

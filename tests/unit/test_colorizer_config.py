@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from colorizer.config import ColorizerSettings, load_settings
+from colorizer.config import ColorizerSettings
 
 
 def test_flags_win_over_the_environment_and_that_over_the_file(monkeypatch, tmp_path):
@@ -13,28 +13,28 @@ def test_flags_win_over_the_environment_and_that_over_the_file(monkeypatch, tmp_
     file.write_text('queue = 1\nworkers = 2\nreadahead = 3\n[backend_settings.colorflow]\nweights = "/w"\n')
     monkeypatch.setenv("PANELHUE_COLORIZER_WORKERS", "20")
     monkeypatch.setenv("PANELHUE_COLORIZER_READAHEAD", "30")
-    settings = load_settings({"readahead": 40, "queue": None}, file)
+    settings = ColorizerSettings.load({"readahead": 40, "queue": None}, file)
     assert (settings.queue, settings.workers, settings.readahead) == (1, 20, 40)
     assert settings.backend_settings == {"colorflow": {"weights": "/w"}}
 
 
 def test_every_wrong_setting_is_shown_at_once():
     with pytest.raises(ValidationError) as caught:
-        load_settings({"workers": 0, "queue": -1, "no_such_setting": 1}, None)
+        ColorizerSettings.load({"workers": 0, "queue": -1, "no_such_setting": 1}, None)
     assert {error["loc"][0] for error in caught.value.errors()} == {"workers", "queue", "no_such_setting"}
 
 
 @pytest.mark.parametrize("text", ["cpu,cuda:0", "cpu, cuda:0", '["cpu", "cuda:0"]'])
 def test_lists_come_as_text_from_flags_and_the_environment(monkeypatch, text):
     monkeypatch.setenv("PANELHUE_COLORIZER_DEVICES", text)
-    assert load_settings({}, None).devices == ("cpu", "cuda:0")
+    assert ColorizerSettings.load({}, None).devices == ("cpu", "cuda:0")
     monkeypatch.delenv("PANELHUE_COLORIZER_DEVICES")
-    assert load_settings({"devices": text}, None).devices == ("cpu", "cuda:0")
+    assert ColorizerSettings.load({"devices": text}, None).devices == ("cpu", "cuda:0")
 
 
 def test_a_missing_file_is_said_so(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nowhere\.toml"):
-        load_settings({}, tmp_path / "nowhere.toml")
+        ColorizerSettings.load({}, tmp_path / "nowhere.toml")
 
 
 def test_every_setting_says_what_it_means():
@@ -43,4 +43,4 @@ def test_every_setting_says_what_it_means():
 
 def test_settings_cannot_be_changed():
     with pytest.raises(ValidationError, match="frozen"):
-        load_settings({}, None).queue = 3
+        ColorizerSettings.load({}, None).queue = 3
