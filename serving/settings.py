@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, TypeVar
 
 import typer
 from pydantic import Field, ValidationError
@@ -14,6 +14,8 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, TomlConf
 
 from serving.errors import ServiceError
 from serving.lifecycle import ServeSettings, configure_logs
+
+S = TypeVar("S", bound="ServerSettings")
 
 _file: ContextVar[Path | None] = ContextVar("_file", default=None)  # the file of the `load` under way
 
@@ -44,7 +46,7 @@ class ServerSettings(BaseSettings):
         return sources if file is None else (*sources, TomlConfigSettingsSource(settings_cls, toml_file=file))
 
     @classmethod
-    def load(cls, flags: Mapping[str, Any], file: Path | None) -> Self:
+    def load(cls: type[S], flags: Mapping[str, Any], file: Path | None) -> S:
         """The settings: from `flags` (None: not given), then the environment, then the TOML `file`.
 
         Raises:
@@ -62,9 +64,6 @@ class ServerSettings(BaseSettings):
     def serve_settings(self) -> ServeSettings:
         """How the server listens, logs and stops."""
         return ServeSettings(**{name: getattr(self, name) for name in ServeSettings.model_fields})
-
-
-S = TypeVar("S", bound=ServerSettings)
 
 
 def explain(model: type[ServerSettings]) -> None:
