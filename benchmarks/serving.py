@@ -130,7 +130,7 @@ def colourise(address: str, series: str, pages: tuple[ComicPage, ...]) -> dict[s
     """Seconds a page with one worker."""
     computed, begin = [], time.perf_counter()
     with ColorizerClient(address) as client:
-        files = (PageFile(page.name, grey_png(page)) for page in pages)
+        files = (PageFile(f"{page.chapter}/{page.name}", grey_png(page)) for page in pages)
         for event in client.colorize(files, ColorizeOptions(series=SeriesContext(series))):
             if isinstance(event, Failed):
                 raise RuntimeError(f"page {event.key} failed: {event.failure.message}")
