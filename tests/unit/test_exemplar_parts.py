@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from colorizer.backends.exemplar import calibrate, forest, palette, propagate
+from colorizer.backends.exemplar import calibrate, forest, palette, propagate, ridge, stack
 from colorizer.backends.exemplar.features import describe
 from colorizer.backends.exemplar.panels import panel_boxes
 from colorizer.backends.exemplar.references import AREA, assemble, by_reference, working_size
@@ -111,6 +113,72 @@ def test_trust_falls_where_predictions_were_wrong() -> None:
 def test_trust_without_evidence_is_the_fixed_one() -> None:
     nothing = np.zeros((100, 2))
     assert calibrate.learn(nothing, np.zeros(100), nothing) == calibrate.without_evidence()
+
+
+BELIEF = stack.Stance((0.5, 0.5), weight=0.1, doubt=0.0, strength=1.0)
+
+
+def test_the_blend_prefers_the_predictor_that_was_right() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.normal(0, 20, (900, 2))
+    blend = stack.learn([truth, rng.normal(0, 20, (900, 2))], truth, np.arange(900) // 100, BELIEF)
+    assert blend.shares[0] > 0.9
+    assert blend.shares[1] < 0.1
+
+
+def test_a_blend_is_never_negative() -> None:
+    rng = np.random.default_rng(0)
+    truth, noise = rng.normal(0, 20, (900, 2)), rng.normal(0, 20, (900, 2))
+    blend = stack.learn([truth + noise, noise], truth, np.arange(900) // 100, BELIEF)  # the difference would be best
+    assert min(blend.shares) == 0
+
+
+def test_few_groups_leave_the_belief_nearly_as_it_was() -> None:
+    truth, firm = np.random.default_rng(0).normal(0, 20, (3000, 2)), replace(BELIEF, weight=20.0)
+    few, many = (stack.learn([truth, -truth], truth, np.arange(3000) % n, firm).shares[0] for n in (2, 300))
+    assert few < many - 0.1
+
+
+def test_a_group_counts_once_however_many_samples_it_has() -> None:
+    truth = np.array([(30.0, 0.0)] * 40)
+    held = [truth.copy(), truth.copy()]
+    held[0][:10] = held[1][10:] = 0
+    group = np.arange(40) // 10
+    repeated = np.concatenate([np.arange(40), np.arange(10).repeat(50)])
+    once = stack.learn(held, truth, group, BELIEF)
+    often = stack.learn([h[repeated] for h in held], truth[repeated], group[repeated], BELIEF)
+    assert often.shares == pytest.approx(once.shares)
+
+
+def test_doubt_leaves_grey_what_groups_disagree_about() -> None:
+    rng = np.random.default_rng(0)
+    truth, group = rng.normal(0, 20, (800, 2)), np.arange(800) // 100
+    torn = np.where(group[:, None] % 2 == 0, truth, -0.9 * truth)
+    firm = replace(BELIEF, weight=10.0, doubt=1.0)
+    assert stack.learn([torn, torn], truth, group, firm).strength == 0
+    assert stack.learn([truth, truth], truth, group, firm).strength > 0.9
+
+
+def test_a_blend_without_evidence_is_the_belief() -> None:
+    nothing = np.zeros((0, 2))
+    blend = stack.learn([nothing, nothing], nothing, np.zeros(0, np.int64), replace(BELIEF, strength=0.5))
+    assert np.allclose(blend([np.full((1, 2), 10.0), np.full((1, 2), 30.0)]), 10)
+
+
+def test_the_ridge_tells_dark_from_light_in_a_group_it_has_not_seen() -> None:
+    rng = np.random.default_rng(0)
+    features = np.full((1200, 46), 100, np.float32)
+    features[:, 0] = rng.integers(0, 256, 1200)
+    chroma = np.where(features[:, :1] > 128, (40.0, -10.0), (-20.0, 30.0))
+    told, held = ridge.predict(features, chroma, np.arange(1200) // 200, features[:50], 0)
+    assert np.abs(held - chroma).mean() < 8
+    assert np.abs(told - chroma[:50]).mean() < 8
+
+
+def test_the_ridge_says_nothing_of_a_group_that_stands_alone() -> None:
+    features = np.full((100, 46), 100, np.float32)
+    _, held = ridge.predict(features, np.full((100, 2), 30.0), np.zeros(100, np.int64), features, 0)
+    assert not held.any()
 
 
 def test_smoothing_stops_at_an_edge() -> None:
