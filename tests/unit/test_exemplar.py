@@ -231,4 +231,5 @@ def test_a_closed_backend_keeps_no_references(job: Job) -> None:
     backend = Exemplar()
     only(job, backend)
     backend.close()
-    assert not backend._shelf._kept
+    assert not backend._shelf._samples
+    assert not backend._shelf._regions

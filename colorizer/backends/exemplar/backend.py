@@ -10,14 +10,18 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64, UInt8
 from PIL import Image
 
-from colorizer.backends.exemplar import calibrate, forest, hints, palette, propagate, ridge, stack
+from colorizer.backends.exemplar import calibrate, flats, forest, hints, match, palette, propagate, ridge, stack
 from colorizer.backends.exemplar.features import describe, unit_of
-from colorizer.backends.exemplar.references import BLACK, WHITE, Reference, Shelf, working_size
+from colorizer.backends.exemplar.references import AREA, BLACK, FLAT_AREA, WHITE, Reference, Shelf, working_size
 from colorizer.luma import with_luma
 from colorizer.types import GreyPage, Job, Result
 
 _STRIP = 1 << 20  # page pixels finished at once
 _MANY = 3  # chapters that make a context scattered
+_SILENT = 0.1  # flat regions that explain less are not worth a look
+_EVENNESS = (0.42, 0.48)  # of a page where flat regions are hardly to be trusted, and where they are
+_FLAT_STRENGTH = 4.0
+_FLAT_SHARP = 6.0
 # Shares of forest and ridge. What one chapter's pages say of each other falls a little short of what they say of the
 # next page together; what chapters say of each other goes too far, because what was found is like the page by choice.
 _TOGETHER = stack.Stance((0.6, 0.4), weight=30.0, doubt=0.0, strength=1.05)
@@ -100,6 +104,7 @@ class Exemplar:
             for i, corner in enumerate(job.context):
                 used[i, : len(corner)] = [hit.reference_id in {found.name for found in taught} for hit in corner]
             chroma, sure = self._predict(job, small, taught, trees, steps)
+            small, chroma, sure = self._with_flats(job.page, taught, small, chroma, sure)
         job.progress(trees + 3, steps)
         scale = (small.shape[1] / job.page.shape[1], small.shape[0] / job.page.shape[0])
         chroma = hints.apply_hints(chroma, small, job.hints, scale)
@@ -145,6 +150,35 @@ class Exemplar:
         chroma = maps[..., :2] * ((small < WHITE) & (small > BLACK))[..., None]
         weight = np.where(small < WHITE, 1.0, 4.0).astype(np.float32)
         return propagate.smooth(small, chroma, weight, s.strength, s.sharpness), maps[..., 2]
+
+    def _with_flats(
+        self,
+        page: GreyPage,
+        taught: list[Reference],
+        small: Float32[np.ndarray, "h w"],
+        chroma: Float32[np.ndarray, "h w 2"],
+        sure: Float32[np.ndarray, "h w"],
+    ) -> tuple[Float32[np.ndarray, "h2 w2"], Float32[np.ndarray, "h2 w2 2"], Float32[np.ndarray, "h2 w2"]]:
+        """Luma, chroma and confidence with flat regions matched, at their finer size; as given where none is sure."""
+        scattered = _scattered([t.chapter for t in taught])
+        groups = [t.chapter if scattered else i for i, t in enumerate(taught)]
+        one_chapter = len({t.chapter for t in taught}) == 1
+        fine = _shrunk(page, FLAT_AREA)
+        apt = float(np.interp(flats.evenness(fine), _EVENNESS, (0.5 if one_chapter else 0.0, 1.0)))
+        if apt == 0:
+            return small, chroma, sure
+        matched, expected = match.match(fine, [self._shelf.regions(t) for t in taught], groups)
+        expected = expected * np.float32(apt)
+        if expected.max() < _SILENT:
+            return small, chroma, sure
+        maps = np.concatenate([chroma, sure[..., None]], axis=2)
+        maps = propagate.enlarge(maps, small, fine, 0, len(fine))
+        share = match.share(expected, maps[..., 2])[..., None]
+        value = maps[..., :2] + share * (matched - maps[..., :2])
+        value *= ((fine < WHITE) & (fine > BLACK))[..., None]
+        weight = np.where(fine >= WHITE, 4.0, np.where(expected > 0, 2.0, 0.3)).astype(np.float32)
+        value = propagate.smooth(fine, value, weight, _FLAT_STRENGTH, _FLAT_SHARP, iterations=12)
+        return fine, value, np.maximum(maps[..., 2], expected)
 
     def _ask(
         self,
@@ -214,9 +248,9 @@ def _seen(group: Int64[np.ndarray, " n"], turn: int, part: float, rng: np.random
     return np.asarray(np.isin(group, chosen), bool)
 
 
-def _shrunk(page: GreyPage) -> Float32[np.ndarray, "sh sw"]:
+def _shrunk(page: GreyPage, area: int = AREA) -> Float32[np.ndarray, "sh sw"]:
     """The page at working size."""
-    size = working_size(page.shape[1], page.shape[0])
+    size = working_size(page.shape[1], page.shape[0], area)
     picture = Image.fromarray(np.ascontiguousarray(page)).resize(size, Image.Resampling.BOX)
     return np.asarray(picture, np.float32)
 

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 from PIL import Image
 
+from colorizer.backends.exemplar import match
 from colorizer.backends.exemplar.features import describe, unit_of
 from colorizer.luma import chroma_of, luma_of
 from colorizer.types import Hit
 
 AREA = 400 * 400  # pixels; pictures are matched at this size, or their own when that is smaller
+FLAT_AREA = 640 * 640  # pixels; the same for flat regions
 LEAST_SIDE = 4  # pixels, of a working picture
 WHITE, BLACK = 250, 3  # luma at and beyond which there is no colour to learn or to give
 _SAMPLES = 8000  # pixels kept of a reference
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -37,11 +43,13 @@ class Reference:
     name: str  # its content hash
     chapter: int  # thousandths
     samples: Samples
+    key: bytes  # of its pixels, on a shelf
+    hits: tuple[Hit, ...]
 
 
-def working_size(width: int, height: int) -> tuple[int, int]:
+def working_size(width: int, height: int, area: int = AREA) -> tuple[int, int]:
     """Width and height at which a picture is matched."""
-    scale = min(1.0, (AREA / (width * height)) ** 0.5)
+    scale = min(1.0, (area / (width * height)) ** 0.5)
     return max(LEAST_SIDE, round(width * scale)), max(LEAST_SIDE, round(height * scale))
 
 
@@ -56,10 +64,10 @@ def by_reference(context: Sequence[Sequence[Hit]]) -> dict[str, list[Hit]]:
     return {reference: list(boxes.values()) for reference, boxes in found.items()}
 
 
-def assemble(hits: Sequence[Hit]) -> tuple[UInt8[np.ndarray, "h w 3"], Bool[np.ndarray, "h w"]]:
+def assemble(hits: Sequence[Hit], area: int = AREA) -> tuple[UInt8[np.ndarray, "h w 3"], Bool[np.ndarray, "h w"]]:
     """One reference at working size, white where no hit shows it, and where hits show it."""
     wide, high = hits[0].reference_size
-    width, height = working_size(wide, high)
+    width, height = working_size(wide, high, area)
     picture, known = np.full((height, width, 3), 255, np.uint8), np.zeros((height, width), bool)
     for hit in hits:
         x0, x1 = (min(width, max(0, round(x * width / wide))) for x in (hit.box.x0, hit.box.x1))
@@ -94,19 +102,29 @@ class Shelf:
 
     def __init__(self, places: int = 32) -> None:
         self._places = places
-        self._kept: OrderedDict[bytes, Samples] = OrderedDict()
+        self._samples: OrderedDict[bytes, Samples] = OrderedDict()
+        self._regions: OrderedDict[bytes, match.Known] = OrderedDict()
 
     def fetch(self, context: Sequence[Sequence[Hit]]) -> Iterator[Reference]:
         """Each reference of the context; its samples may be none, and do not depend on what was asked before."""
-        for reference, hits in by_reference(context).items():
+        for name, hits in by_reference(context).items():
             picture, known = assemble(hits)
             key = hashlib.blake2b(picture.tobytes() + known.tobytes() + bytes(str(known.shape), "ascii")).digest()
-            samples = self._kept.pop(key, None) or sample(picture, known)
-            self._kept[key] = samples
-            if len(self._kept) > self._places:
-                self._kept.popitem(last=False)
-            yield Reference(reference, hits[0].chapter, samples)
+            samples = self._kept(self._samples, key, partial(sample, picture, known))
+            yield Reference(name, hits[0].chapter, samples, key, tuple(hits))
+
+    def regions(self, reference: Reference) -> match.Known:
+        """The flat regions of a reference."""
+        return self._kept(self._regions, reference.key, lambda: match.learn(*assemble(reference.hits, FLAT_AREA)))
+
+    def _kept(self, shelf: OrderedDict[bytes, T], key: bytes, make: Callable[[], T]) -> T:
+        found = shelf.pop(key, None)
+        shelf[key] = value = make() if found is None else found
+        if len(shelf) > self._places:
+            shelf.popitem(last=False)
+        return value
 
     def clear(self) -> None:
         """Forget all."""
-        self._kept.clear()
+        self._samples.clear()
+        self._regions.clear()
