@@ -153,7 +153,7 @@ class Exemplar:
 
     def _with_flats(
         self,
-        page: GreyPage,
+        page: UInt8[np.ndarray, "H W"],
         taught: list[Reference],
         small: Float32[np.ndarray, "h w"],
         chroma: Float32[np.ndarray, "h w 2"],
