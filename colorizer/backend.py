@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint, entry_points
 from typing import Literal, Protocol, runtime_checkable
 
@@ -57,8 +57,19 @@ class Card:
     parameters: Mapping[str, str] = field(default_factory=dict)  # name to description
 
 
-def _nothing_missing() -> str:
+Settings = Mapping[str, str]  # what the server is told for one back-end; texts
+
+
+def _nothing_missing(settings: Settings) -> str:  # noqa: ARG001
     return ""
+
+
+def _as_it_is(card: Card, settings: Settings) -> Card:  # noqa: ARG001
+    return card
+
+
+def _no_weights(settings: Settings) -> Mapping[str, str]:  # noqa: ARG001
+    return {}
 
 
 @dataclass(frozen=True)
@@ -66,8 +77,11 @@ class BackendSpec:
     """A back-end before it is loaded. The module that defines it must be cheap to import."""
 
     card: Card
-    load: Callable[[Mapping[str, str]], Backend]  # given {"device": "cpu", …} and the server's settings for it
-    check: Callable[[], str] = _nothing_missing  # what is missing here, as a sentence; "": nothing. Loads nothing
+    load: Callable[[Settings], Backend]  # given {"device": "cpu", …} and the server's settings for it
+    check: Callable[[Settings], str] = _nothing_missing  # what is missing here, as a sentence; loads nothing
+    own_process: bool = False  # native or GPU code: the server runs it in a process of its own unless told otherwise
+    describe: Callable[[Card, Settings], Card] = _as_it_is  # the card under these settings; cheap
+    sums: Callable[[Settings], Mapping[str, str]] = _no_weights  # sha256 of its weights by file; may read them all
 
 
 @dataclass(frozen=True)
@@ -82,10 +96,10 @@ def _broken(name: str, why: str, version: str = "") -> BackendSpec:
     """Stands in for a back-end whose spec cannot be had, so that it is listed with the reason."""
     sentence = f"back-end {name!r} cannot be used: {why}"
 
-    def load(settings: Mapping[str, str]) -> Backend:  # noqa: ARG001 - the signature of BackendSpec.load
+    def load(settings: Settings) -> Backend:  # noqa: ARG001 - the signature of BackendSpec.load
         raise FailedState(sentence, reason="BACKEND_UNAVAILABLE")
 
-    return BackendSpec(Card(name, version, "Its spec could not be read."), load, lambda: sentence)
+    return BackendSpec(Card(name, version, "Its spec could not be read."), load, lambda _: sentence)
 
 
 def _spec_of(found: object, name: str, version: str = "") -> BackendSpec:
@@ -116,12 +130,27 @@ def _from_path(path: str) -> BackendSpec:
 
 
 class Registry:
-    """The back-ends of a server, by name."""
+    """The back-ends of a server, by name.
 
-    def __init__(self, specs: Iterable[BackendSpec]) -> None:
+    Args:
+        specs: of one name the first counts.
+        settings: what the server is told for each, by name.
+    """
+
+    def __init__(self, specs: Iterable[BackendSpec], settings: Mapping[str, Settings] | None = None) -> None:
+        self._settings = settings or {}
         self._specs: dict[str, BackendSpec] = {}
+        self._sums: dict[str, Mapping[str, str]] = {}
         for spec in specs:
-            self._specs.setdefault(spec.card.name, spec)
+            self._specs.setdefault(spec.card.name, self._described(spec))
+
+    def _described(self, spec: BackendSpec) -> BackendSpec:
+        given = self._settings.get(spec.card.name, {})
+        try:
+            card = spec.describe(spec.card, given)
+        except Exception as error:  # a third party's code must not take the server down
+            return _broken(spec.card.name, f"it cannot describe itself: {type(error).__name__}: {error}")
+        return spec if card is spec.card else replace(spec, card=card)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -144,29 +173,53 @@ class Registry:
     def listing(self, name: str) -> Listing:
         """The card of that name, and what the back-end lacks here.
 
+        Cost: the first time, the sha256 of its weights.
+
         Raises:
             NotFound: BACKEND_NOT_FOUND.
         """
-        spec = self.spec(name)
+        missing, card = self.missing(name), self.spec(name).card
+        if missing:
+            return Listing(card, missing)
+        if name not in self._sums:
+            try:
+                self._sums[name] = self.spec(name).sums(self._settings.get(name, {}))
+            except Exception as error:
+                return Listing(card, f"back-end {name!r} cannot be used: {type(error).__name__}: {error}")
+        sums = self._sums[name]
+        return Listing(replace(card, weights_sha256=sums) if sums else card)
+
+    def missing(self, name: str) -> str:
+        """What the back-end lacks here, as a sentence; "": nothing.
+
+        Raises:
+            NotFound: BACKEND_NOT_FOUND.
+        """
         try:
-            missing = spec.check()
+            return self.spec(name).check(self._settings.get(name, {}))
+        except NotFound:
+            raise
         except Exception as error:  # a third party's code must not take the list down
-            missing = f"back-end {name!r} cannot be used: its check fails with {type(error).__name__}: {error}"
-        return Listing(spec.card, missing)
+            return f"back-end {name!r} cannot be used: its check fails with {type(error).__name__}: {error}"
 
     def listings(self) -> tuple[Listing, ...]:
         """All cards by name."""
         return tuple(self.listing(name) for name in self.names)
 
 
-def discover(extra: Sequence[str] = (), allowed: Sequence[str] | None = None) -> Registry:
+def discover(
+    extra: Sequence[str] = (),
+    allowed: Sequence[str] | None = None,
+    settings: Mapping[str, Settings] | None = None,
+) -> Registry:
     """The back-ends that are installed here; their specs are imported, the back-ends are not.
 
     Args:
         extra: further specs as "module:ATTRIBUTE"; they come first.
         allowed: names to keep; None: all.
+        settings: what the server is told for each, by name.
     """
     specs = [_from_path(path) for path in extra]
     points = sorted(entry_points(group=GROUP), key=lambda point: point.name)
     specs += [_from_entry_point(point) for point in points if allowed is None or point.name in allowed]
-    return Registry(spec for spec in specs if allowed is None or spec.card.name in allowed)
+    return Registry((spec for spec in specs if allowed is None or spec.card.name in allowed), settings)

@@ -26,6 +26,17 @@ def serve(
         Optional[str],  # noqa: UP045
         typer.Option(help="Back-end of a request that names none. [default: exemplar]"),
     ] = None,
+    backend_at: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(metavar="NAME=HOST:PORT", help="A back-end at another server; may be given often."),
+    ] = None,
+    backend_command: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            metavar='NAME="COMMAND LINE"',
+            help="A back-end as a process that this server starts and supervises; may be given often.",
+        ),
+    ] = None,
     device: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option(help="cpu, cuda:0, cuda:1 …; may be given often. [default: cpu]"),
@@ -51,12 +62,12 @@ def serve(
     """
     from colorizer.config import ColorizerSettings
     from colorizer.server import run
-    from serving.settings import explain, launch
+    from serving.settings import explain, launch, pair
 
     if show:
         explain(ColorizerSettings)
         return
-    flags = {
+    flags: dict[str, object] = {
         "retrieval": retrieval,
         "listen": listen,
         "default_backend": backend,
@@ -64,4 +75,8 @@ def serve(
         "workers": workers,
         "ready_file": ready_file,
     }
+    remotes = {name: {"address": address} for name, address in map(pair, backend_at or ())}
+    remotes |= {name: {"command": line} for name, line in map(pair, backend_command or ())}
+    if remotes:
+        flags["remotes"] = remotes
     launch(ColorizerSettings, run, flags, setting or (), config)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 from jaxtyping import UInt8
@@ -42,6 +43,7 @@ class Finding:
     promise: str  # the sentence that a back-end promises
     problem: str = ""  # expected and actual; "" where the promise was kept
     seconds: float = 0.0
+    unchecked: str = ""  # why it was not checked; "" where it was
 
 
 @dataclass(frozen=True)
@@ -58,12 +60,22 @@ class Report:
 
     def text(self) -> str:
         """One line for each check, for people."""
-        lines = [f"{self.backend}: {len(self.findings) - len(self.broken)} of {len(self.findings)} promises kept"]
+        lines = [self.summary()]
         for finding in self.findings:
-            lines.append(f"  {'BROKEN' if finding.problem else 'ok    '} {finding.check}: {finding.promise}")
+            mark = "BROKEN" if finding.problem else "-     " if finding.unchecked else "ok    "
+            lines.append(f"  {mark} {finding.check}: {finding.promise}")
             if finding.problem:
                 lines.append(f"         {finding.problem}")
+            if finding.unchecked:
+                lines.append(f"         not checked: {finding.unchecked}")
         return "\n".join(lines)
+
+    def summary(self) -> str:
+        """How many promises were kept, as a sentence."""
+        unchecked = sum(bool(finding.unchecked) for finding in self.findings)
+        checked = len(self.findings) - unchecked
+        said = f"{self.backend}: {checked - len(self.broken)} of {checked} promises kept"
+        return f"{said}, {unchecked} not checked" if unchecked else said
 
 
 @dataclass(frozen=True)
@@ -73,6 +85,7 @@ class _Bench:
     card: Card
     load: Callable[[], Backend]
     size: tuple[int, int]
+    parameters: Mapping[str, str] = field(default_factory=dict)
     held: dict[str, Backend] = field(default_factory=dict)
 
     @property
@@ -85,14 +98,17 @@ class _Bench:
     def run(self, *jobs: Job) -> list[Result]:
         """The results of one call, as many as there are jobs."""
         results = list(self.backend.colorize(jobs))
-        _expect(len(results) == len(jobs), f"{len(jobs)} results for {len(jobs)} jobs", len(results))
+        expect(len(results) == len(jobs), f"{len(jobs)} results for {len(jobs)} jobs", len(results))
         return results
 
     def job(self, size: tuple[int, int] | None = None, seed: int = 1, **changes: object) -> Job:
         """An ordinary page with a full context."""
         width, height = size or self.size
         job = Job(
-            page=_page(width, height, seed), seed=seed, context=_context(width, height, self.card.hits_per_corner or 1)
+            page=drawing(width, height, seed),
+            seed=seed,
+            context=drawn_context(width, height, self.card.hits_per_corner or 1),
+            parameters=dict(self.parameters),
         )
         return replace(job, **changes)  # type: ignore[arg-type]  # the fields of Job, by name
 
@@ -115,9 +131,13 @@ def check_names() -> tuple[str, ...]:
 
 
 def check_backend(
-    spec: BackendSpec, settings: Mapping[str, str] | None = None, only: Sequence[str] | None = None
+    spec: BackendSpec,
+    settings: Mapping[str, str] | None = None,
+    only: Sequence[str] | None = None,
+    leave_out: Mapping[str, str] | None = None,
+    parameters: Mapping[str, str] | None = None,
 ) -> Report:
-    """Puts a back-end to all checks, in this process.
+    """Puts a back-end to all checks.
 
     A back-end that raises where it should not has broken the promise that was being checked; the others are checked
     all the same.
@@ -126,32 +146,39 @@ def check_backend(
         spec: card and loader.
         settings: what it is loaded with; {"device": "cpu"} when None.
         only: names of checks; None: all.
+        leave_out: checks that make no sense for it, by name, with the reason.
+        parameters: of every page, such as a smaller size for a heavy back-end.
 
     Cost: some thirty pages of 96 x 72 pixels, or of the card's smallest side where that is larger.
     """
     settings = settings or {"device": "cpu"}
     side = spec.card.min_side
-    bench = _Bench(spec.card, lambda: spec.load(settings), (max(_SIZE[0], side), max(_SIZE[1], side)))
+    bench = _Bench(spec.card, lambda: spec.load(settings), (max(_SIZE[0], side), max(_SIZE[1], side)), parameters or {})
     findings = []
     for name, (sentence, check) in _CHECKS.items():
-        if only is None or name in only:
-            began = time.perf_counter()
-            problem = _problem(check, bench)
-            findings.append(Finding(name, sentence, problem, time.perf_counter() - began))
+        if only is not None and name not in only:
+            continue
+        if leave_out and name in leave_out:
+            findings.append(Finding(name, sentence, unchecked=leave_out[name]))
+        else:
+            findings.append(find(name, sentence, partial(check, bench)))
     for backend in bench.held.values():
         with _ignored():
             backend.close()
     return Report(spec.card.name, tuple(findings))
 
 
-def _problem(check: Check, bench: _Bench) -> str:
+def find(name: str, sentence: str, check: Callable[[], None]) -> Finding:
+    """What becomes of one check, whatever it raises."""
+    began = time.perf_counter()
+    problem = ""
     try:
-        check(bench)
+        check()
     except Broken as broken:
-        return str(broken)
+        problem = str(broken)
     except Exception as error:
-        return f"it must not raise here, and raised {type(error).__name__}: {error}"
-    return ""
+        problem = f"it must not raise here, and raised {type(error).__name__}: {error}"
+    return Finding(name, sentence, problem, time.perf_counter() - began)
 
 
 @contextmanager
@@ -162,7 +189,12 @@ def _ignored() -> Iterator[None]:
         return
 
 
-def _expect(kept: bool, expected: str, actual: object) -> None:
+def expect(kept: bool, expected: str, actual: object) -> None:
+    """Goes on where a promise is kept.
+
+    Raises:
+        Broken: it is not.
+    """
     if not kept:
         raise Broken(f"expected {expected}, got {actual}")
 
@@ -170,7 +202,7 @@ def _expect(kept: bool, expected: str, actual: object) -> None:
 # --- pictures ---------------------------------------------------------------------------------------------------------
 
 
-def _page(width: int, height: int, seed: int) -> UInt8[np.ndarray, "h w"]:
+def drawing(width: int, height: int, seed: int) -> UInt8[np.ndarray, "h w"]:
     """A drawing: paper, grey discs, ink lines, screentone."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:height, 0:width]
@@ -185,23 +217,23 @@ def _page(width: int, height: int, seed: int) -> UInt8[np.ndarray, "h w"]:
     return page
 
 
-def _context(width: int, height: int, hits: int) -> tuple[tuple[Hit, ...], ...]:
+def drawn_context(width: int, height: int, hits: int) -> tuple[tuple[Hit, ...], ...]:
     """For each corner `hits` patches of coloured drawings, best first."""
     context = []
     for corner, box in enumerate(corner_boxes(width, height)) if min(width, height) >= 16 else ():
         row = []
         for rank in range(hits):
             seed = 10 + (corner + rank) % 3
-            colour = _colour(width, height, seed)
+            colour = coloured(width, height, seed)
             patch = np.ascontiguousarray(colour[box.y0 : box.y1, box.x0 : box.x1])
             row.append(Hit(patch, 0.9 - rank / 100, f"{seed:064x}", box, (width, height)))
         context.append(tuple(row))
     return tuple(context) or ((),) * len(CORNERS)
 
 
-def _colour(width: int, height: int, seed: int) -> UInt8[np.ndarray, "h w 3"]:
+def coloured(width: int, height: int, seed: int) -> UInt8[np.ndarray, "h w 3"]:
     """A coloured drawing: each grey level has its own colour."""
-    page = _page(width, height, seed)
+    page = drawing(width, height, seed)
     ramp: UInt8[np.ndarray, "256 3"] = np.random.default_rng(7).integers(0, 256, (256, 3), np.uint8)
     ramp[0], ramp[255] = 0, 255
     colour: UInt8[np.ndarray, "h w 3"] = ramp[page]
@@ -213,22 +245,22 @@ def _colour(width: int, height: int, seed: int) -> UInt8[np.ndarray, "h w 3"]:
 
 @_promise("The back-end loads and meets the protocol.")
 def _loads(bench: _Bench) -> None:
-    _expect(isinstance(bench.backend, Backend), "an object with colorize and close", type(bench.backend).__name__)
+    expect(isinstance(bench.backend, Backend), "an object with colorize and close", type(bench.backend).__name__)
 
 
 @_promise("The card is complete.")
 def _card_is_complete(bench: _Bench) -> None:
     card = bench.card
     for name in ("name", "version", "description", "code_licence"):
-        _expect(bool(getattr(card, name)), f"the card's {name} to be set", "nothing")
-    _expect(set(card.inputs) <= set(INPUTS), f"inputs among {', '.join(INPUTS)}", ", ".join(card.inputs))
-    _expect(
+        expect(bool(getattr(card, name)), f"the card's {name} to be set", "nothing")
+    expect(set(card.inputs) <= set(INPUTS), f"inputs among {', '.join(INPUTS)}", ", ".join(card.inputs))
+    expect(
         card.min_side >= 1 and card.max_pixels >= card.min_side**2, "min_side and max_pixels that allow a page", card
     )
-    _expect(
+    expect(
         bool(card.weights_licence) or not card.weights_sha256, "a weights_licence beside weights_sha256", "no licence"
     )
-    _expect("steps" not in card.inputs or card.default_steps >= 1, "default_steps where steps can be chosen", 0)
+    expect("steps" not in card.inputs or card.default_steps >= 1, "default_steps where steps can be chosen", 0)
 
 
 @_promise("The result is uint8 RGB and has the page's size.")
@@ -247,7 +279,7 @@ def _odd_sizes(bench: _Bench) -> None:
 @_promise("A page of the smallest side that the card allows is taken.")
 def _smallest_page(bench: _Bench) -> None:
     side = bench.card.min_side
-    job = replace(bench.job(), page=_page(side, side, 1))
+    job = replace(bench.job(), page=drawing(side, side, 1))
     _check_result(job, bench.run(job)[0])
 
 
@@ -293,7 +325,7 @@ def _inputs_are_unchanged(bench: _Bench) -> None:
     bench.run(job)
     for index, (array, copy) in enumerate(zip(arrays, before, strict=True)):
         what = "the page" if index == 0 else f"hit {index}"
-        _expect(np.array_equal(array, copy), f"{what} as it was", "other pixels")
+        expect(np.array_equal(array, copy), f"{what} as it was", "other pixels")
     for array in arrays:
         array.setflags(write=False)
     bench.run(job)
@@ -308,7 +340,7 @@ def _one_seed_one_result(bench: _Bench) -> None:
     first, _, second = (bench.run(one)[0].pixels for one in (job, other, job))
     away = float(np.abs(first.astype(np.int16) - second.astype(np.int16)).mean())
     allowed = 0.0 if bench.card.determinism == "exact" else _TOLERANCE
-    _expect(away <= allowed, f"a mean difference of at most {allowed:g} between two runs", f"{away:.3g}")
+    expect(away <= allowed, f"a mean difference of at most {allowed:g} between two runs", f"{away:.3g}")
 
 
 @_promise("A second instance gives the same result as the first.")
@@ -322,7 +354,7 @@ def _no_hidden_state(bench: _Bench) -> None:
         (result,) = fresh.colorize([job])
     finally:
         fresh.close()
-    _expect(np.array_equal(expected, result.pixels), "the same pixels from a fresh instance", "other pixels")
+    expect(np.array_equal(expected, result.pixels), "the same pixels from a fresh instance", "other pixels")
 
 
 @_promise("Several jobs of different sizes give their results in order.")
@@ -333,25 +365,25 @@ def _order_is_kept(bench: _Bench) -> None:
         _check_result(job, result)
     if bench.card.determinism == "exact":
         alone = bench.run(jobs[1])[0].pixels
-        _expect(
+        expect(
             np.array_equal(alone, bench.run(*jobs)[1].pixels), "a job's result not to depend on others", "other pixels"
         )
 
 
 @_promise("No jobs give no results.")
 def _no_jobs(bench: _Bench) -> None:
-    _expect(not list(bench.backend.colorize([])), "no result for no job", "one or more")
+    expect(not list(bench.backend.colorize([])), "no result for no job", "one or more")
 
 
 @_promise("Progress is reported, never goes back and ends at `steps`.")
 def _progress_is_monotone(bench: _Bench) -> None:
     seen = _progress_of(bench, bench.job())
-    _expect(bool(seen), "progress to be called at least once", "never")
+    expect(bool(seen), "progress to be called at least once", "never")
     steps = [total for _, total in seen]
-    _expect(min(steps) >= 1 and len(set(steps)) == 1, "one number of steps, at least 1", sorted(set(steps)))
+    expect(min(steps) >= 1 and len(set(steps)) == 1, "one number of steps, at least 1", sorted(set(steps)))
     done = [step for step, _ in seen]
-    _expect(done[0] >= 0 and done == sorted(done), "steps that never go back", done)
-    _expect(done[-1] == steps[0], f"the last step to be {steps[0]}", done[-1])
+    expect(done[0] >= 0 and done == sorted(done), "steps that never go back", done)
+    expect(done[-1] == steps[0], f"the last step to be {steps[0]}", done[-1])
 
 
 @_promise("More steps asked for are more steps reported, where the card says that they can be chosen.")
@@ -360,7 +392,7 @@ def _steps_are_followed(bench: _Bench) -> None:
         return
     few, many = (_progress_of(bench, bench.job(steps=steps))[-1:] for steps in (4, 12))
     more = bool(few and many) and many[0][1] > few[0][1]
-    _expect(more, "more steps in all for 12 than for 4", f"(done, in all) {few} and {many}")
+    expect(more, "more steps in all for 12 than for 4", f"(done, in all) {few} and {many}")
 
 
 def _progress_of(bench: _Bench, job: Job) -> list[tuple[int, int]]:
@@ -380,7 +412,7 @@ def _a_raise_from_progress_stops(bench: _Bench) -> None:
     try:
         list(bench.backend.colorize([replace(bench.job(), progress=stop), replace(bench.job(), progress=stop)]))
     except _Stop:
-        _expect(len(calls) == 1, "no step after the one that raised", f"{len(calls) - 1} more")
+        expect(len(calls) == 1, "no step after the one that raised", f"{len(calls) - 1} more")
         return
     except Exception as error:
         raise Broken(f"expected the exception that progress raised, got {type(error).__name__}: {error}") from error
@@ -398,7 +430,7 @@ def _usable_after_a_stop(bench: _Bench) -> None:
     fresh.backend.close()
     _check_result(job, after)
     if bench.card.determinism == "exact":
-        _expect(np.array_equal(before, after.pixels), "the same pixels as before the stop", "other pixels")
+        expect(np.array_equal(before, after.pixels), "the same pixels as before the stop", "other pixels")
 
 
 @_promise("Results that nobody takes do no harm.")
@@ -415,7 +447,9 @@ def _anything_optional(bench: _Bench) -> None:
     corners = ((0.0, 0.0), (width - 0.5, height - 0.5))
     hints = tuple(Hint(x, y, radius, (255, 0, 0)) for x, y in corners for radius in (0.5, 4.0, 400.0))
     palette = (Swatch("hair", (220, 60, 40)), Swatch("sky", (120, 170, 240)))
-    job = bench.job(hints=hints, palette=palette, seed=2**64 - 1, parameters={"no such parameter": "∞"})
+    job = bench.job(
+        hints=hints, palette=palette, seed=2**64 - 1, parameters={**bench.parameters, "no such parameter": "∞"}
+    )
     _check_result(job, bench.run(job)[0])
 
 
@@ -426,7 +460,7 @@ def _luma_is_kept(bench: _Bench) -> None:
     for job in (bench.job(), bench.job(context=((),) * len(CORNERS))):
         away = luma_of(bench.run(job)[0].pixels).astype(np.int16) - job.page
         share = float(np.mean(away != 0))
-        _expect(share == 0, "the page's luma at every pixel", f"another at {share:.2%} of them")
+        expect(share == 0, "the page's luma at every pixel", f"another at {share:.2%} of them")
 
 
 @_promise("Previews are uint8 RGB pictures, and are made where the card lists them.")
@@ -435,23 +469,23 @@ def _previews(bench: _Bench) -> None:
     bench.run(bench.job(preview=seen.append, preview_every=1))
     if "preview" not in bench.card.inputs:
         return
-    _expect(bool(seen), "a preview when each step is to be shown", "none")
+    expect(bool(seen), "a preview when each step is to be shown", "none")
     for picture in seen:
         good = isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.shape[2:] == (3,)
-        _expect(good, "a uint8 preview of shape (h, w, 3)", _said(picture))
+        expect(good, "a uint8 preview of shape (h, w, 3)", _said(picture))
 
 
 @_promise("References change the picture, where the card says that it uses them.")
 def _references_count(bench: _Bench) -> None:
     if "references" not in bench.card.inputs:
         return
-    _expect(bench.card.hits_per_corner >= 1, "hits_per_corner of at least 1 for a back-end that uses references", 0)
+    expect(bench.card.hits_per_corner >= 1, "hits_per_corner of at least 1 for a back-end that uses references", 0)
     job = bench.job()
     blue = tuple(
         tuple(replace(hit, pixels=np.ascontiguousarray(hit.pixels[..., [1, 2, 0]])) for hit in c) for c in job.context
     )
     one, other = bench.run(job)[0].pixels, bench.run(replace(job, context=blue))[0].pixels
-    _expect(not np.array_equal(one, other), "another picture from references of other colours", "the same")
+    expect(not np.array_equal(one, other), "another picture from references of other colours", "the same")
 
 
 @_promise("`close` frees it and may be called twice.")
@@ -477,7 +511,7 @@ def _check_result(job: Job, result: object) -> None:
 
 def _check_array(name: str, array: object, dtype: type[np.generic], shape: tuple[int, ...]) -> None:
     good = isinstance(array, np.ndarray) and array.dtype == np.dtype(dtype) and array.shape == shape
-    _expect(good, f"{name} to be {np.dtype(dtype)} of shape {shape}", _said(array))
+    expect(good, f"{name} to be {np.dtype(dtype)} of shape {shape}", _said(array))
 
 
 def _said(array: object) -> str:

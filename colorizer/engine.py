@@ -12,6 +12,7 @@ from typing import Protocol, runtime_checkable
 import structlog
 
 from colorizer.backend import Card, Listing, Registry
+from colorizer.lanes import Lane, Pool, Remote, Run, as_page_error
 from colorizer.peek import picture_size
 from colorizer.tasks import (
     Accepted,
@@ -23,17 +24,10 @@ from colorizer.tasks import (
     PageOutcome,
     PageRequest,
     PageTask,
-    Preview,
-    Previewed,
-    Progressed,
-    Queued,
     SeriesQuery,
-    Stepped,
 )
 from colorizer.types import Swatch
-from colorizer.worker import Loading, Started, Trouble
-from serving.errors import FailedState, InvalidInput, Overloaded, ServiceError, Timeout, Unavailable, Violation
-from serving.workers import WorkerPool
+from serving.errors import FailedState, InvalidInput, NotFound, ServiceError, Violation
 
 _OUTBOX = 64  # events that may wait for a slow reader; beyond that progress and previews are left out
 _OF_THE_STREAM = ("QUEUE_FULL", "BACKEND_UNAVAILABLE")  # reasons that end a stream if its first page meets them
@@ -67,28 +61,8 @@ class Plan:
 
     card: Card
     options: Options
-    devices: tuple[str, ...]  # those that can run it
+    lanes: tuple[str, ...]  # those that can run it
     page_seconds: float
-
-
-class _Device:
-    """A pool of workers and the places for its pages."""
-
-    def __init__(self, pool: WorkerPool, queue: int) -> None:
-        self.pool = pool
-        self.capacity = pool.workers + queue
-        self.places = asyncio.Semaphore(self.capacity)
-        self.taken = 0
-        self.usual_seconds = 2.0  # moving mean of a page
-
-    def full(self) -> Overloaded:
-        """The refusal of one more page."""
-        wait = min(60.0, max(1.0, self.usual_seconds * self.taken / self.pool.workers / 2))
-        return Overloaded(
-            f"the queue holds at most {self.capacity} pages, and is full; try again in {wait:.0f} s",
-            reason="QUEUE_FULL",
-            retry_after=wait,
-        )
 
 
 class Engine:
@@ -97,6 +71,7 @@ class Engine:
     Args:
         registry: the back-ends.
         pools: workers by device, such as {"cpu": …}; each must have room for `limits.queue` + its workers in its queue.
+        remotes: back-ends out of process by name, likewise; they go before those of `registry`.
         source: where contexts of a series come from; None: nowhere.
         limits: bounds of every stream.
         default_backend: for streams that name none.
@@ -105,13 +80,18 @@ class Engine:
     def __init__(
         self,
         registry: Registry,
-        pools: Mapping[str, WorkerPool],
+        pools: Mapping[str, Pool],
         source: Source | None,
         limits: EngineLimits,
         default_backend: str,
+        remotes: Mapping[str, Remote] | None = None,
     ) -> None:
         self._registry = registry
-        self._devices = {name: _Device(pool, limits.queue) for name, pool in pools.items()}
+        self._remotes = dict(remotes or {})
+        self._devices = {name: Lane(pool, limits.queue) for name, pool in pools.items()}
+        self._lanes = self._devices | {
+            _lane_of(name): Lane(remote, limits.queue) for name, remote in self._remotes.items()
+        }
         self._source = source
         self._limits = limits
         self.default_backend = default_backend
@@ -124,25 +104,32 @@ class Engine:
 
     @property
     def load(self) -> tuple[int, int, int]:
-        """Pages waiting or being worked on, places for them, and worker processes."""
-        devices = self._devices.values()
+        """Pages waiting or being worked on, places for them, and pages that can be worked on at a time."""
+        lanes = self._lanes.values()
         return (
-            sum(device.taken for device in devices),
-            sum(device.capacity for device in devices),
-            sum(device.pool.workers for device in devices),
+            sum(lane.taken for lane in lanes),
+            sum(lane.capacity for lane in lanes),
+            sum(lane.pool.workers for lane in lanes),
         )
 
     async def listings(self) -> tuple[Listing, ...]:
         """The cards of all back-ends, by name."""
-        found = await asyncio.to_thread(self._registry.listings)
-        return tuple(self._on_devices(listing) for listing in found)
+        names = sorted({*self._registry.names, *self._remotes})
+        return tuple(await asyncio.gather(*(self.listing(name, wake=False) for name in names)))
 
-    async def listing(self, name: str) -> Listing:
-        """One card.
+    async def listing(self, name: str, *, wake: bool = True) -> Listing:
+        """One card; `wake` starts a back-end out of process whose card is not known yet.
 
         Raises:
             NotFound: BACKEND_NOT_FOUND.
         """
+        if name in self._remotes:
+            return await self._remotes[name].listing(wake=wake)
+        if name not in self._registry.names:
+            known = ", ".join(sorted({*self._registry.names, *self._remotes})) or "none"
+            raise NotFound(
+                f"no back-end {name!r}; there is {known}", reason="BACKEND_NOT_FOUND", metadata={"backend": name}
+            )
         return self._on_devices(await asyncio.to_thread(self._registry.listing, name))
 
     def _devices_for(self, card: Card) -> tuple[str, ...]:
@@ -163,12 +150,10 @@ class Engine:
         Raises:
             NotFound: BACKEND_NOT_FOUND.
             FailedState: BACKEND_UNAVAILABLE, or NO_RETRIEVAL.
+            Unavailable: BACKEND_UNAVAILABLE, a back-end out of process is down for a moment.
             InvalidInput: a parameter that the back-end's card does not list.
         """
-        listing = await self.listing(options.backend or self.default_backend)
-        card = listing.card
-        if listing.missing:
-            raise FailedState(listing.missing, reason="BACKEND_UNAVAILABLE", metadata={"backend": card.name})
+        card, lanes = await self._card_and_lanes(options.backend or self.default_backend)
         if options.series and not self._source:
             raise FailedState(
                 "options.series needs a retrieval server, and this server was started without one (--retrieval)",
@@ -187,7 +172,15 @@ class Engine:
                 violations=violations,
             )
         seconds = min(options.page_timeout or math.inf, self._limits.page_seconds)
-        return Plan(card, options, self._devices_for(card), seconds)
+        return Plan(card, options, lanes, seconds)
+
+    async def _card_and_lanes(self, name: str) -> tuple[Card, tuple[str, ...]]:
+        if name in self._remotes:
+            return await self._remotes[name].card(), (_lane_of(name),)
+        listing = await self.listing(name)
+        if listing.missing:
+            raise FailedState(listing.missing, reason="BACKEND_UNAVAILABLE", metadata={"backend": name})
+        return listing.card, self._devices_for(listing.card)
 
     def refuse_when_full(self, plan: Plan) -> None:
         """Lets a new stream begin, or not.
@@ -195,13 +188,13 @@ class Engine:
         Raises:
             Overloaded: QUEUE_FULL.
         """
-        device = self._choose(plan)
-        if device.places.locked():
-            raise device.full()
+        lane = self._choose(plan)
+        if lane.locked:
+            raise lane.full()
 
-    def _choose(self, plan: Plan) -> _Device:
-        """The device with the most room."""
-        return min((self._devices[name] for name in plan.devices), key=lambda d: d.taken / d.capacity)
+    def _choose(self, plan: Plan) -> Lane:
+        """The lane with the most room."""
+        return min((self._lanes[name] for name in plan.lanes), key=lambda lane: lane.taken / lane.capacity)
 
     def colorize(self, plan: Plan, pages: AsyncIterator[PageRequest]) -> Stream:
         """Begins to colourise; `pages` is read only as far ahead as the window allows, which holds a client back."""
@@ -214,27 +207,15 @@ class Engine:
         """Bounds of every stream."""
         return self._limits
 
-    async def take_place(self, plan: Plan, *, at_once: bool) -> _Device:
-        """A place in a queue; give it back with `leave`.
+    async def take_place(self, plan: Plan, *, at_once: bool) -> Lane:
+        """A lane with a place in it; give it back with its `leave`.
 
         Raises:
             Overloaded: QUEUE_FULL, at once or after the longest wait.
         """
-        device = self._choose(plan)
-        if device.places.locked() and at_once:
-            raise device.full()
-        try:
-            async with asyncio.timeout(self._limits.queue_seconds):
-                await device.places.acquire()
-        except TimeoutError:
-            raise device.full() from None
-        device.taken += 1
-        return device
-
-    def leave(self, device: _Device) -> None:
-        """Gives a place back."""
-        device.taken -= 1
-        device.places.release()
+        lane = self._choose(plan)
+        await lane.take_place(0.0 if at_once else self._limits.queue_seconds)
+        return lane
 
     async def context(self, plan: Plan, page: PageRequest) -> Context:
         """The page's own context, or the series', or none.
@@ -281,6 +262,7 @@ class Stream:
         Raises:
             Overloaded: QUEUE_FULL at the first page.
             FailedState: BACKEND_UNAVAILABLE, the back-end could not be loaded for the first page.
+            Unavailable: BACKEND_UNAVAILABLE, the back-end's process is down for a moment at the first page.
             ServiceError: whatever the pages' iterator raises, once the pages before are answered.
         """
         try:
@@ -324,7 +306,7 @@ class Stream:
             if before is None and isinstance(error, ServiceError) and error.reason in _OF_THE_STREAM:
                 raise
             log.info("page.failed", page=page.key, request_id=self._plan.options.request_id, why=str(error))
-            event = Failed(page.key, _as_page_error(error))
+            event = Failed(page.key, as_page_error(error))
         if before:
             await before.wait()
         self._outbox.put_nowait(event)
@@ -335,16 +317,17 @@ class Stream:
             raise page.failure
         began = time.monotonic_ns()
         engine, plan = self._engine, self._plan
-        device = await engine.take_place(plan, at_once=first)
+        lane = await engine.take_place(plan, at_once=first)
         try:
             context = await engine.context(plan, page)
             seed = plan.options.seed if page.seed is None else page.seed
             task = _task(plan, page, context, seed)
-            run = _Run(self, page.key, await asyncio.to_thread(picture_size, page.data), plan.page_seconds)
-            outcome = await run.through(device.pool, task, engine.limits.load_seconds)
-            device.usual_seconds += 0.2 * ((time.monotonic_ns() - run.began) / 1e9 - device.usual_seconds)
+            size = await asyncio.to_thread(picture_size, page.data)
+            run = Run(self.tell, page.key, size, plan.page_seconds, engine.limits.load_seconds)
+            outcome = await run.through(lane.pool, task)
+            lane.took((time.monotonic_ns() - run.began) / 1e9)
         finally:
-            engine.leave(device)
+            lane.leave()
         log.info(
             "page",
             page=page.key,
@@ -376,58 +359,9 @@ class Stream:
             self._outbox.put_nowait(event)
 
 
-class _Run:
-    """One page's way through a pool."""
-
-    def __init__(self, stream: Stream, key: str, size: tuple[int, int], seconds: float) -> None:
-        self.queued = self.began = time.monotonic_ns()
-        self._stream = stream
-        self._key = key
-        self._size = size
-        self._seconds = seconds
-        self._limit = asyncio.timeout(None)
-        self._load_seconds = 0.0
-        self._accepted = False
-
-    async def through(self, pool: WorkerPool, task: PageTask, load_seconds: float) -> PageOutcome:
-        """What the worker made of it.
-
-        Raises:
-            Timeout: PAGE_TIMEOUT; the time in the queue and the loading of a back-end do not count.
-            ServiceError: from the worker.
-        """
-        self._load_seconds = load_seconds
-        try:
-            async with self._limit:
-                outcome = await pool.run(task, on_event=self._on_event, on_position=self._on_position)
-        except TimeoutError:
-            raise Timeout(
-                f"a page must be computed within {self._seconds:g} s, and this one was not", reason="PAGE_TIMEOUT"
-            ) from None
-        assert isinstance(outcome, PageOutcome)
-        return outcome
-
-    def _on_position(self, position: int) -> None:
-        if self._accepted:
-            self._stream.tell(Queued(self._key, position))
-        else:
-            self._accepted = True
-            self._stream.tell(Accepted(self._key, *self._size, position))
-
-    def _on_event(self, event: Started | Loading | Trouble | Stepped | Preview) -> None:
-        now = asyncio.get_running_loop().time()
-        match event:
-            case Started():
-                self.began = self.began if self._limit.when() else time.monotonic_ns()
-                self._limit.reschedule(now + self._seconds)
-            case Loading():
-                self._limit.reschedule(now + self._load_seconds)
-            case Stepped(step, steps):
-                self._stream.tell(Progressed(self._key, step, steps))
-            case Preview():
-                self._stream.tell(Previewed(self._key, event))
-            case Trouble(backend, trace):
-                log.error("backend.failed", page=self._key, backend=backend, trace=trace)
+def _lane_of(backend: str) -> str:
+    """The lane of a back-end out of process; no device has such a name."""
+    return f"back-end {backend}"
 
 
 def _task(plan: Plan, page: PageRequest, context: Context, seed: int) -> PageTask:
@@ -454,15 +388,6 @@ def _depth(context: Context, outcome: PageOutcome) -> int:
     if outcome.already_colour:
         return 0
     return 1 + max((hit.depth for hit, used in zip(context.hits, outcome.used, strict=True) if used), default=0)
-
-
-def _as_page_error(error: Exception) -> Exception:
-    """The same failure under a reason that a page's error may have."""
-    if isinstance(error, FailedState) and error.reason == "BACKEND_UNAVAILABLE":
-        return ServiceError(error.message, reason="BACKEND_FAILED")
-    if isinstance(error, FailedState) and error.reason == "WORKER_START_FAILED":
-        return Unavailable(error.message, reason="WORKER_DIED", retry_after=error.retry_after)
-    return error
 
 
 def _first(group: BaseExceptionGroup[ServiceError]) -> ServiceError:

@@ -7,11 +7,10 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import grpc
-from google.rpc.error_details_pb2 import ErrorInfo
 from grpc import aio
-from grpc_status import rpc_status
 
 from colorizer.codec import decode_hit, in_order, unpack_rgb
+from colorizer.statuses import kind_of, reason_of
 from colorizer.tasks import Context, SeriesQuery
 from colorizer.types import Swatch
 from panelhue.common.v1 import common_pb2 as common
@@ -23,18 +22,6 @@ from serving.errors import ServiceError
 
 REASON = "RETRIEVAL_FAILED"
 _OF_THE_PAGE = ("IMAGE_UNREADABLE", "IMAGE_TOO_LARGE", "IMAGE_TOO_SMALL")
-_KINDS: dict[grpc.StatusCode, type[ServiceError]] = {
-    grpc.StatusCode.INVALID_ARGUMENT: errors.InvalidInput,
-    grpc.StatusCode.NOT_FOUND: errors.NotFound,
-    grpc.StatusCode.FAILED_PRECONDITION: errors.FailedState,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: errors.Overloaded,
-    grpc.StatusCode.UNAVAILABLE: errors.Unavailable,
-    grpc.StatusCode.CANCELLED: errors.Unavailable,  # it was not us who cancelled
-    grpc.StatusCode.DATA_LOSS: errors.CorruptData,
-    grpc.StatusCode.DEADLINE_EXCEEDED: errors.Timeout,
-    grpc.StatusCode.PERMISSION_DENIED: errors.Denied,
-    grpc.StatusCode.UNAUTHENTICATED: errors.Unauthenticated,
-}
 
 
 class ContextSource:
@@ -75,13 +62,14 @@ class ContextSource:
             request_id: for the other server's log.
 
         Raises:
+            Timeout: PAGE_TIMEOUT, `timeout` is over.
             ServiceError: RETRIEVAL_FAILED, of the kind of the cause, with the cause's reason in its metadata.
         """
         call = self._stub.RetrieveContext(_requests(query, page, request_id), timeout=timeout)
         try:
             return await self._read(call)
         except aio.AioRpcError as error:
-            raise self._translated(error) from error
+            raise self._translated(error, timeout) from error
         except ServiceError as error:
             raise self._failed(type(error), error.message, error.reason) from error
         finally:
@@ -114,13 +102,15 @@ class ContextSource:
             raise errors.CorruptData(f"the retrieval server names {len(missing)} pictures that it did not send")
         return replace(context, pictures=pictures)
 
-    def _translated(self, error: aio.AioRpcError) -> ServiceError:
-        """The same failure as a page's error; a page that cannot be read is named as such."""
-        cause = _reason_of(error)
+    def _translated(self, error: aio.AioRpcError, timeout: float) -> ServiceError:
+        """The same failure as a page's error; a page that cannot be read, or is out of time, is named as such."""
+        cause = reason_of(error)
         if cause in _OF_THE_PAGE:
             return errors.InvalidInput(error.details() or cause, reason=cause)
-        kind = _KINDS.get(error.code(), ServiceError)
-        return self._failed(kind, error.details() or error.code().name, cause)
+        if cause == grpc.StatusCode.DEADLINE_EXCEEDED.name:  # ours: the other server's own limits have other reasons
+            message = f"a page's context must come within {timeout:g} s, and this one's did not"
+            return errors.Timeout(message, reason="PAGE_TIMEOUT", metadata={"cause": cause})
+        return self._failed(kind_of(error.code()), error.details() or error.code().name, cause)
 
     def _failed(self, kind: type[ServiceError], message: str, cause: str) -> ServiceError:
         return kind(
@@ -128,19 +118,6 @@ class ContextSource:
             reason=REASON,
             metadata={"cause": cause},
         )
-
-
-def _reason_of(error: aio.AioRpcError) -> str:
-    """The reason in the status' ErrorInfo, or the code's name where there is none."""
-    try:
-        status = rpc_status.from_call(error)
-    except ValueError:  # details that contradict the status
-        status = None
-    for detail in status.details if status else ():
-        info = ErrorInfo()
-        if detail.Unpack(info):
-            return str(info.reason)
-    return str(error.code().name)
 
 
 async def _requests(query: SeriesQuery, page: bytes, request_id: str) -> AsyncIterator[pb.RetrieveContextRequest]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from importlib.metadata import PackageNotFoundError, version
 
 import structlog
@@ -12,6 +13,7 @@ from colorizer.backend import discover
 from colorizer.config import ColorizerSettings
 from colorizer.engine import Engine
 from colorizer.fetch import ContextSource
+from colorizer.remotes import build_remotes
 from colorizer.service import SERVICE, ColorizerServicer
 from colorizer.worker import WorkerPlan, build
 from panelhue.colorizer.v1 import colorizer_pb2_grpc as pb_grpc
@@ -29,13 +31,15 @@ async def run(settings: ColorizerSettings) -> None:
         FailedState: the address is taken, or no worker can be started.
     """
     log.info("settings", **settings.model_dump(mode="json"))
-    registry = discover(settings.extra_backends, settings.backends)
-    registry.spec(settings.default_backend)
+    registry = discover(settings.extra_backends, settings.backends, settings.backend_settings)
+    remotes = build_remotes(settings, registry, os.environ)
+    if settings.default_backend not in remotes:
+        registry.spec(settings.default_backend)
     pools = {device: _pool(settings, device) for device in settings.devices}
     source = None
     if settings.retrieval:
         source = ContextSource(settings.retrieval, settings.max_picture_bytes, settings.max_context_bytes)
-    engine = Engine(registry, pools, source, settings.engine_limits(), settings.default_backend)
+    engine = Engine(registry, pools, source, settings.engine_limits(), settings.default_backend, remotes)
     servicer = ColorizerServicer(
         engine, settings.image_limits(), settings.max_context_bytes, settings.idle_seconds, _version()
     )
@@ -44,7 +48,7 @@ async def run(settings: ColorizerSettings) -> None:
         pb_grpc.add_ColorizerServiceServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]  # generated
 
     async def start() -> None:
-        await asyncio.gather(*(pool.start() for pool in pools.values()))
+        await asyncio.gather(*(pool.start() for pool in pools.values()), *(one.start() for one in remotes.values()))
         for listing in await engine.listings():
             log.info("backend", name=listing.card.name, version=listing.card.version, missing=listing.missing)
 
@@ -52,7 +56,7 @@ async def run(settings: ColorizerSettings) -> None:
         engine.draining.set()
 
     async def close() -> None:
-        await asyncio.gather(*(pool.close() for pool in pools.values()))
+        await asyncio.gather(*(pool.close() for pool in pools.values()), *(one.close() for one in remotes.values()))
         if source:
             await source.close()
 
@@ -62,6 +66,7 @@ async def run(settings: ColorizerSettings) -> None:
         on_start=start,
         on_drain=drain,
         on_close=close,
+        token=settings.token.get_secret_value() if settings.token else "",
     )
 
 

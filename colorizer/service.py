@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import TypeVar
 
 from grpc import aio
 
+from colorizer.backend import Listing
 from colorizer.codec import decode_options, encode_backend, encode_event
 from colorizer.engine import Engine, Plan
 from colorizer.pages import PageAssembler
@@ -50,7 +52,7 @@ class ColorizerServicer(pb_grpc.ColorizerServiceServicer):
         """The cards of all back-ends."""
         listings = await self._engine.listings()
         return pb.ListBackendsResponse(
-            backends=[encode_backend(listing) for listing in listings], default_backend=self._engine.default_backend
+            backends=[self._encoded(listing) for listing in listings], default_backend=self._engine.default_backend
         )
 
     async def GetBackend(  # noqa: N802
@@ -59,7 +61,21 @@ class ColorizerServicer(pb_grpc.ColorizerServiceServicer):
         context: aio.ServicerContext,  # noqa: ARG002
     ) -> pb.GetBackendResponse:
         """The card of one back-end."""
-        return pb.GetBackendResponse(backend=encode_backend(await self._engine.listing(request.name)))
+        return pb.GetBackendResponse(backend=self._encoded(await self._engine.listing(request.name)))
+
+    def _encoded(self, listing: Listing) -> pb.Backend:
+        """The card, with the server's own limits where they are narrower."""
+        card, limits = listing.card, self._limits
+        return encode_backend(
+            replace(
+                listing,
+                card=replace(
+                    card,
+                    min_side=max(card.min_side, limits.min_side),
+                    max_pixels=min(card.max_pixels, limits.max_pixels),
+                ),
+            )
+        )
 
     async def GetServerInfo(  # noqa: N802
         self,

@@ -101,6 +101,24 @@ class PageTask:
 
 
 @dataclass(frozen=True)
+class Started:
+    """The event that a page is begun, or goes on after a back-end was loaded; its clock runs."""
+
+
+@dataclass(frozen=True)
+class Loading:
+    """The event that a back-end is loaded or started first; that time is not the page's."""
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """The event that a back-end's code failed; for the server's log, never for the wire."""
+
+    backend: str
+    trace: str
+
+
+@dataclass(frozen=True)
 class Stepped:
     """A worker has done a step."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import time
 import traceback
 from collections import OrderedDict
@@ -17,8 +18,9 @@ from PIL import Image
 from colorizer.backend import Backend, Card, Registry, discover
 from colorizer.chroma import chroma_layer, encode_layer
 from colorizer.context import PictureCache, Pixels, corner_hits
+from colorizer.device_lost import EXIT_STATUS, device_lost
 from colorizer.luma import chroma_of, luma_of, with_luma
-from colorizer.tasks import Options, PageOutcome, PageTask, Preview, Stepped
+from colorizer.tasks import Loading, Options, PageOutcome, PageTask, Preview, Started, Stepped, Trouble
 from colorizer.types import Job, Result
 from serving.colour import grey_of
 from serving.errors import Cancelled, FailedState, InvalidInput, Overloaded, ServiceError
@@ -27,24 +29,6 @@ from serving.workers import Handler, WorkerContext
 
 _TRACE_CHARS = 8000  # of a back-end's traceback that are logged
 _PREVIEW_TYPE, _PREVIEW_QUALITY = "image/jpeg", 80
-
-
-@dataclass(frozen=True)
-class Started:
-    """The event that a worker has begun with the page, or goes on with it after loading a back-end."""
-
-
-@dataclass(frozen=True)
-class Loading:
-    """The event that a worker loads a back-end first; that time is not the page's."""
-
-
-@dataclass(frozen=True)
-class Trouble:
-    """The event that a back-end's code failed; for the server's log, never for the wire."""
-
-    backend: str
-    trace: str
 
 
 @dataclass(frozen=True)
@@ -62,7 +46,7 @@ class WorkerPlan:
 
 def build(plan: WorkerPlan) -> Handler:
     """The handler of one worker process; called once in it."""
-    return Worker(plan, discover(plan.extra_backends, plan.allowed)).handle
+    return Worker(plan, discover(plan.extra_backends, plan.allowed, plan.backend_settings)).handle
 
 
 class Worker:
@@ -93,6 +77,8 @@ class Worker:
         except ServiceError as error:
             if error.__cause__ is not None and not isinstance(error.__cause__, ServiceError):
                 context.emit(Trouble(task.backend, "".join(traceback.format_exception(error))[-_TRACE_CHARS:]))
+            if device_lost(error.message) or device_lost(str(error.__cause__)):
+                os._exit(EXIT_STATUS)  # every page after this one would fail; a new process will not
             raise
 
     def _colorize(self, task: PageTask, context: WorkerContext) -> PageOutcome:

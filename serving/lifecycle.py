@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from serving.errors import FailedState
 from serving.interceptor import Drain, ErrorInterceptor
+from serving.token import TokenInterceptor
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024  # what clients of many languages take by default
 
@@ -84,7 +85,7 @@ def _write_ready(path: Path, address: str, services: Sequence[Service]) -> None:
 
 
 def _bind(server: aio.Server, listen: str) -> str:
-    """Binds and gives the address with the real port.
+    """Binds and gives the address with the real port; "unix:PATH" as it is.
 
     Raises:
         FailedState: the address is taken or malformed.
@@ -96,7 +97,7 @@ def _bind(server: aio.Server, listen: str) -> str:
         raise FailedState(
             f"cannot listen on {listen}: the port is taken, or the address is not of this machine", reason="BIND_FAILED"
         ) from error
-    return f"{host}:{port}"
+    return listen if listen.startswith("unix:") else f"{host}:{port}"
 
 
 async def serve(
@@ -106,6 +107,7 @@ async def serve(
     on_start: Callable[[], Awaitable[None]],
     on_close: Callable[[], Awaitable[None]],
     on_drain: Callable[[], Awaitable[None]] | None = None,
+    token: str = "",
 ) -> None:
     """Serves until SIGTERM or SIGINT, then drains.
 
@@ -118,13 +120,14 @@ async def serve(
         on_start: makes ready; called after the port is bound, so that an early caller waits instead of being refused.
         on_close: frees everything; called last, also when `on_start` failed.
         on_drain: told of the first signal; long-lived streams may end early then.
+        token: every call but those of health and reflection must carry it; "": none is asked for.
 
     Raises:
         FailedState: the address is taken; or whatever `on_start` raises.
     """
     drain = Drain()
     server = aio.server(
-        interceptors=[ErrorInterceptor(drain)],
+        interceptors=[ErrorInterceptor(drain), *([TokenInterceptor(token)] if token else [])],
         options=[
             ("grpc.so_reuseport", 0),  # otherwise two servers share one port and nobody is told
             ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),

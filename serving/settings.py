@@ -93,7 +93,7 @@ def launch(
         typer.Exit: with 2 for wrong settings, each of which is told; with 1 when the server cannot serve.
         typer.BadParameter: a pair has no equals sign.
     """
-    given = {**dict(map(_pair, pairs)), **{name: value for name, value in flags.items() if value is not None}}
+    given = {**dict(map(pair, pairs)), **{name: value for name, value in flags.items() if value is not None}}
     try:
         settings = model.load(given, file)
     except ValidationError as error:
@@ -112,8 +112,13 @@ def launch(
         raise typer.Exit(1) from None
 
 
-def _pair(text: str) -> tuple[str, str]:
+def pair(text: str) -> tuple[str, str]:
+    """Name and value of NAME=VALUE.
+
+    Raises:
+        typer.BadParameter: there is no equals sign.
+    """
     name, equals, value = text.partition("=")
     if not equals:
-        raise typer.BadParameter(f"expected NAME=VALUE, got {text!r}", param_hint="--set")
+        raise typer.BadParameter(f"expected NAME=VALUE, got {text!r}")
     return name.strip(), value.strip()

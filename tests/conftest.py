@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+# Two workers on two cores: threads beyond that only wait for each other. Before anything loads OpenMP.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 ROOT = Path(__file__).resolve().parent.parent
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.metadata import EntryPoint
 
 import pytest
@@ -68,7 +69,7 @@ def test_a_spec_that_ends_the_interpreter_is_listed_with_the_reason(monkeypatch,
 
 
 def test_a_check_that_raises_makes_its_backend_unavailable():
-    def fail() -> str:
+    def fail(settings: dict[str, str]) -> str:
         raise OSError("disk on fire")
 
     card = Card("odd", "1", "Odd.")
@@ -96,3 +97,30 @@ def test_extra_backends_come_first():
     extra = discover(extra=["colorizer.backends.tint:SPEC", "nowhere:SPEC"])
     assert "ModuleNotFoundError" in extra.listing("nowhere:SPEC").missing
     assert extra.spec("tint") is TINT
+
+
+def test_the_settings_of_a_backend_shape_its_card_and_its_sums_are_taken_once():
+    calls: list[dict[str, str]] = []
+
+    def sums(settings: dict[str, str]) -> dict[str, str]:
+        calls.append(dict(settings))
+        return {"a.bin": "00" * 32}
+
+    def describe(card: Card, settings: dict[str, str]) -> Card:
+        return replace(card, description=settings["say"])
+
+    spec = BackendSpec(Card("odd", "1", "Odd."), TINT.load, describe=describe, sums=sums)
+    registry = Registry([spec], {"odd": {"say": "hello"}})
+    assert registry.spec("odd").card.description == "hello"
+    for _ in range(2):
+        assert registry.listing("odd").card.weights_sha256 == {"a.bin": "00" * 32}
+    assert calls == [{"say": "hello"}]
+
+
+def test_a_backend_that_cannot_describe_itself_or_sum_its_weights_is_listed_with_the_reason():
+    def fail(*_: object) -> Card:
+        raise OSError("disk on fire")
+
+    card = Card("odd", "1", "Odd.")
+    assert "disk on fire" in Registry([BackendSpec(card, TINT.load, describe=fail)]).listing("odd").missing
+    assert "disk on fire" in Registry([BackendSpec(card, TINT.load, sums=fail)]).listing("odd").missing

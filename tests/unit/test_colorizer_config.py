@@ -44,3 +44,36 @@ def test_every_setting_says_what_it_means():
 def test_settings_cannot_be_changed():
     with pytest.raises(ValidationError, match="frozen"):
         ColorizerSettings.load({}, None).queue = 3
+
+
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        ({"address": "h:1", "command": "run"}, "command, python, env and cwd must be unset"),
+        ({"command": "run", "python": "/p"}, "a command or a python, not both"),
+        ({"command": "run", "token": "t"}, "a token goes with an address"),
+        ({"command": "run", "max_pages": 0}, "greater than or equal to 1"),
+        ({"comand": "run"}, "Extra inputs are not permitted"),
+    ],
+)
+def test_a_remote_that_contradicts_itself_is_refused(table, says):
+    with pytest.raises(ValidationError, match=says):
+        ColorizerSettings.load({"remotes": {"r": table}}, None)
+
+
+def test_remotes_of_flags_join_those_of_the_file(tmp_path):
+    file = tmp_path / "settings.toml"
+    file.write_text('[remotes.a]\ncommand = "run a"\n')
+    settings = ColorizerSettings.load({"remotes": {"b": {"address": "h:1"}}}, file)
+    assert (settings.remotes["a"].command, settings.remotes["b"].address) == ("run a", "h:1")
+
+
+def test_a_supervisors_socket_and_token_are_taken_from_the_environment(monkeypatch):
+    monkeypatch.setenv("PANELHUE_BACKEND_SOCKET", "unix:/run/s")
+    monkeypatch.setenv("PANELHUE_BACKEND_TOKEN", "secret")
+    settings = ColorizerSettings.load({}, None)
+    assert settings.listen == "unix:/run/s"
+    assert settings.token is not None
+    assert settings.token.get_secret_value() == "secret"
+    assert "secret" not in str(settings.model_dump(mode="json"))
+    assert ColorizerSettings.load({"listen": "h:1"}, None).listen == "h:1"

@@ -60,6 +60,8 @@ class Probe:
                 raise InvalidInput("the page must be friendly, got a grim one")
             case "memory":
                 raise MemoryError
+            case "sticky":
+                raise RuntimeError("CUDA error: an illegal memory access was encountered")
             case "exit":
                 os._exit(3)
             case "deaf":
@@ -107,4 +109,6 @@ PROBE = BackendSpec(_card("probe"), _load)
 MISSING = BackendSpec(_card("missing"), _load, lambda: "the package unobtainium is not installed; run pip install it")
 UNLOADABLE = BackendSpec(_card("unloadable"), _refuse)
 CUDA = BackendSpec(_card("cuda-only", device="cuda"), _load)
+OWN = BackendSpec(_card("own"), _load, own_process=True)
+OWN_MISSING = BackendSpec(_card("own-missing"), _load, lambda: "its weights are not here", own_process=True)
 # HIDDEN_IMPORT is meant not to exist: a spec that cannot be found is listed, and harms nobody.

@@ -652,8 +652,8 @@ def test_waiting_for_ones_own_page_is_not_silence(start_colorizer):
 # --- queues, cancelling, draining -------------------------------------------------------------------------------------
 
 
-def busy_with(stub: pb_grpc.ColorizerServiceStub, trace: Path, steps: int = 1000) -> Live:
-    live = Live(stub, steps=steps, parameters={"seconds": "0.02", "trace": str(trace)})
+def busy_with(stub: pb_grpc.ColorizerServiceStub, trace: Path, steps: int = 1000, **fields: object) -> Live:
+    live = Live(stub, steps=steps, parameters={"seconds": "0.02", "trace": str(trace)}, **fields)
     live.send(page("busy"))
     wait_until(lambda: bool(lines_of(trace)), "the page to be worked on")
     return live

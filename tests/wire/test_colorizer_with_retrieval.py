@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 
 import grpc
 import numpy as np
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from panelhue.colorizer.v1 import colorizer_pb2 as pb
 from panelhue.colorizer.v1 import colorizer_pb2_grpc as pb_grpc
@@ -153,3 +155,14 @@ def test_a_retrieval_server_that_is_away_fails_the_page_and_may_be_tried_again(s
     assert error.reason == "RETRIEVAL_FAILED"
     assert error.retryable
     assert error.metadata["cause"] == "UNAVAILABLE"
+
+
+def test_a_page_whose_context_does_not_come_in_time_is_out_of_time(start_colorizer):
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections and never says a word
+        server = start_colorizer(retrieval=f"127.0.0.1:{silent.getsockname()[1]}")
+        with grpc.insecure_channel(server.address) as channel:
+            stub = pb_grpc.ColorizerServiceStub(channel)
+            error = answer_for(stub, pb.SeriesContext(series_id="s"), page_timeout=Duration(nanos=300_000_000)).error
+    assert error.reason == "PAGE_TIMEOUT"
+    assert error.code == grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
+    assert error.retryable

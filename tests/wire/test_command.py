@@ -41,6 +41,7 @@ COMMANDS = [
     "series references",
     "retrieval-server",
     "colorizer-server",
+    "conformance",
 ]
 NOBODY = ("--retrieval", "127.0.0.1:1", "--colorizer", "127.0.0.1:1")
 

@@ -17,12 +17,18 @@ def installed() -> dict[str, EntryPoint]:
 
 
 def loaded(point: EntryPoint) -> Any:
-    """The command of an entry point; one that cannot be loaded becomes a command that says why, and exits with 4."""
+    """The command of an entry point, a function or a Typer with commands of its own.
+
+    One that cannot be loaded becomes a command that says why, and exits with 4.
+    """
     try:
-        function = point.load()
-        lone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-        lone.command(name=point.name)(function)
-        command = typer.main.get_command(lone)
+        found = point.load()
+        if isinstance(found, typer.Typer):  # commands of its own under one name
+            command = typer.main.get_command(found)
+        else:
+            lone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+            lone.command(name=point.name)(found)
+            command = typer.main.get_command(lone)
     except Exception as error:  # whatever it is, the other commands go on
         return _broken(point, error)
     command.name = point.name

@@ -29,8 +29,8 @@ class ColorizerServiceStub(object):
     """Colourises pages.
 
     Errors of every RPC, beside those listed with each: INVALID_ARGUMENT (a field is malformed; the details hold a
-    google.rpc.BadRequest), UNAVAILABLE (starting or draining), CANCELLED, DEADLINE_EXCEEDED, INTERNAL (our mistake; the
-    text stays in the server's log). Every error carries a google.rpc.ErrorInfo with a stable reason and the domain
+    google.rpc.BadRequest), UNAVAILABLE (starting or draining), UNAUTHENTICATED (the server asks for a token, and the call
+    does not carry it), CANCELLED, DEADLINE_EXCEEDED, INTERNAL (our mistake; the text stays in the server's log). Every error carries a google.rpc.ErrorInfo with a stable reason and the domain
     "panelhue".
     """
 
@@ -66,8 +66,8 @@ class ColorizerServiceServicer(object):
     """Colourises pages.
 
     Errors of every RPC, beside those listed with each: INVALID_ARGUMENT (a field is malformed; the details hold a
-    google.rpc.BadRequest), UNAVAILABLE (starting or draining), CANCELLED, DEADLINE_EXCEEDED, INTERNAL (our mistake; the
-    text stays in the server's log). Every error carries a google.rpc.ErrorInfo with a stable reason and the domain
+    google.rpc.BadRequest), UNAVAILABLE (starting or draining), UNAUTHENTICATED (the server asks for a token, and the call
+    does not carry it), CANCELLED, DEADLINE_EXCEEDED, INTERNAL (our mistake; the text stays in the server's log). Every error carries a google.rpc.ErrorInfo with a stable reason and the domain
     "panelhue".
     """
 
@@ -145,8 +145,8 @@ class ColorizerService(object):
     """Colourises pages.
 
     Errors of every RPC, beside those listed with each: INVALID_ARGUMENT (a field is malformed; the details hold a
-    google.rpc.BadRequest), UNAVAILABLE (starting or draining), CANCELLED, DEADLINE_EXCEEDED, INTERNAL (our mistake; the
-    text stays in the server's log). Every error carries a google.rpc.ErrorInfo with a stable reason and the domain
+    google.rpc.BadRequest), UNAVAILABLE (starting or draining), UNAUTHENTICATED (the server asks for a token, and the call
+    does not carry it), CANCELLED, DEADLINE_EXCEEDED, INTERNAL (our mistake; the text stays in the server's log). Every error carries a google.rpc.ErrorInfo with a stable reason and the domain
     "panelhue".
     """
 
