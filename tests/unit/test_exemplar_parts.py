@@ -165,6 +165,21 @@ def test_a_blend_without_evidence_is_the_belief() -> None:
     assert np.allclose(blend([np.full((1, 2), 10.0), np.full((1, 2), 30.0)]), 10)
 
 
+def test_a_steady_mixture_is_grey_where_two_predictions_have_opposite_hues() -> None:
+    one = np.array([[40.0, 0.0], [40.0, 0.0], [40.0, 0.0]])
+    two = np.array([[40.0, 0.0], [0.0, 40.0], [-40.0, 0.0]])
+    same, across, opposite = stack.steady([one, two], np.ones(3), 0.8)
+    assert same == pytest.approx([32.0, 0.0], rel=0.01)
+    assert across == pytest.approx([0.0, 0.0])
+    assert opposite == pytest.approx([0.0, 0.0])
+
+
+def test_a_steady_mixture_is_paler_where_votes_disagree() -> None:
+    chroma = np.array([[30.0, -30.0], [30.0, -30.0]])
+    sure, unsure = stack.steady([chroma, chroma], np.array([1.0, 0.25]), 0.8)
+    assert unsure == pytest.approx(sure / 2)
+
+
 def test_the_ridge_tells_dark_from_light_in_a_group_it_has_not_seen() -> None:
     rng = np.random.default_rng(0)
     features = np.full((1200, 46), 100, np.float32)

@@ -25,7 +25,8 @@ _FLAT_SHARP = 6.0
 # Shares of forest and ridge. What one chapter's pages say of each other falls a little short of what they say of the
 # next page together; what chapters say of each other goes too far, because what was found is like the page by choice.
 _TOGETHER = stack.Stance((0.6, 0.4), weight=30.0, doubt=0.0, strength=1.05)
-_SCATTERED = stack.Stance((0.4, 0.4), weight=8.0, doubt=0.5, strength=0.7)
+_SCATTERED = stack.Stance((0.4, 0.4), weight=8.0, doubt=0.5, strength=0.7, steady=0.5)
+_STEADY_STRENGTH = 0.8
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,9 @@ class Exemplar:
         known = answer.judged
         blend = stack.learn([answer.held, held[known]], lesson.chroma[known], lesson.group[known], lesson.stance)
         trust = answer.trust(agreement)
-        mixed = blend([mean * trust[:, None], smooth])
+        predicted = [mean * trust[:, None], smooth]
+        steady = stack.steady(predicted, agreement, _STEADY_STRENGTH)
+        mixed = (1 - lesson.stance.steady) * blend(predicted) + lesson.stance.steady * steady
         sure = agreement * np.minimum(1, trust * blend.strength * sum(blend.shares))
         maps = np.concatenate([mixed, sure[:, None]], axis=1)
         maps = propagate.enlarge(maps.reshape(*coarse.shape, 3).astype(np.float32), coarse, small, 0, small.shape[0])

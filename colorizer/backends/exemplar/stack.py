@@ -12,6 +12,7 @@ from scipy.optimize import nnls
 _NEUTRAL = 0.015  # an error at chroma C counts 1 / (1 + _NEUTRAL * C), as the eye has it near grey; see CIE94
 _FIRM = 1e-3  # of the prior, where nothing is predicted
 _STEP, _TOP = 0.05, 1.2  # of the common strength
+_FAINT = 4.0  # product of two lengths of chroma up to which hues say little
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Stance:
     weight: float  # of that belief, in groups
     doubt: float  # standard errors that are taken off the mean gain; 0: the strength is not questioned
     strength: float  # factor on the outcome
+    steady: float = 0.0  # share of `steady` in what is taken
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,22 @@ def learn(
     size = np.einsum("i,gij,j->g", shares, squares, shares)
     strength = _bounded(np.einsum("gi,i->g", products, shares), size, energy, stance.doubt)
     return Blend(tuple(shares.tolist()), strength * stance.strength)
+
+
+def steady(
+    predicted: Sequence[Float64[np.ndarray, "n 2"]], agreement: Float64[np.ndarray, " n"], strength: float
+) -> Float64[np.ndarray, "n 2"]:
+    """A mixture that asks no held-out reference: the mean of two predictions, paler where they differ in hue.
+
+    Args:
+        predicted: chroma of the two predictors.
+        agreement: of the votes behind the first one, [0, 1].
+        strength: factor on the mean where the hues are the same and all votes agree.
+    """
+    one, two = predicted
+    length = np.sqrt((one**2).sum(axis=1) * (two**2).sum(axis=1))
+    concord = np.clip((one * two).sum(axis=1) / (length + _FAINT), 0.0, 1.0)
+    return np.asarray((one + two) * (0.5 * strength * np.sqrt(concord * agreement))[:, None])
 
 
 def _evidence(
