@@ -1,0 +1,118 @@
+"""A picture brought to one of the published sizes, and the patches that are cut from it; PIL and arithmetic only."""
+
+from __future__ import annotations
+
+from PIL import Image
+
+from serving.errors import InvalidInput
+from serving.geometry import Box, corner_boxes, reference_boxes
+
+STRETCH_LIMIT = 0.15  # relative difference of aspect ratios below which "fit" stretches instead of cropping
+GUIDE_SCALE = 1.5  # sides of the finished picture, and of its grey guide, over the page's in the canvas
+
+Size = tuple[int, int]  # width, height in pixels
+
+
+def refined_size(size: Size) -> Size:
+    """Width and height in pixels of the finished picture for a page of `size` in the canvas: 1.5 times, truncated."""
+    return int(GUIDE_SCALE * size[0]), int(GUIDE_SCALE * size[1])
+
+
+def kept_box(size: Size, target: Size) -> Box:
+    """The part of a picture that "fit" keeps before it resizes, in pixels.
+
+    The whole picture where its aspect ratio is within 15 % of the target's, else the largest centred part of the
+    target's ratio.
+
+    Args:
+        size: width, height of the picture in pixels.
+        target: width, height in pixels; only their ratio counts.
+
+    Raises:
+        InvalidInput: nothing would be left, because the picture is far too thin. (The published method fails or
+            makes black of nothing, by the version of PIL.)
+
+    Source: ColorFlow, arXiv:2412.11815; published inference behaviour, steps 1 to 3 of "fit".
+    """
+    (width, height), (target_width, target_height) = size, target
+    ratio, wanted = width / height, target_width / target_height
+    if abs(ratio - wanted) / wanted < STRETCH_LIMIT:
+        return Box(0, 0, width, height)
+    if ratio > wanted:
+        kept = int(height * wanted)
+        left = int((width - kept) / 2)
+        box = Box(left, 0, left + kept, height)
+    else:
+        kept = int(width / wanted)
+        top = int((height - kept) / 2)
+        box = Box(0, top, width, top + kept)
+    if kept < 1:
+        raise InvalidInput(f"a picture of {width} x {height} pixels leaves nothing at ratio {target[0]}:{target[1]}")
+    return box
+
+
+def fit(picture: Image.Image, target: Size) -> Image.Image:
+    """The picture cropped to the target's aspect ratio and resized to it, in RGB, exactly as published.
+
+    The resize is bicubic and happens in the picture's own mode (a palette or 1-bit picture is resized by nearest
+    neighbour); RGB comes last and alpha is dropped. `fit_converted` is the kinder form for pictures of any mode;
+    for RGB and grey ones the two are the same.
+
+    Args:
+        picture: any PIL mode. EXIF orientation is not applied.
+        target: width, height in pixels.
+
+    Raises:
+        InvalidInput: as `kept_box`.
+
+    Source: as `kept_box`, steps 4 and 5.
+    """
+    box = kept_box(picture.size, target)
+    cropped = picture if box == (0, 0, *picture.size) else picture.crop(box)
+    return cropped.resize(target, Image.Resampling.BICUBIC).convert("RGB")
+
+
+def fit_converted(picture: Image.Image, target: Size) -> Image.Image:
+    """As `fit`, but converted to RGB on white before the resize, so that palette pictures keep their tones.
+
+    Args:
+        picture: any PIL mode. EXIF orientation is not applied (`serving.images` does that when it decodes).
+        target: width, height in pixels.
+
+    Raises:
+        InvalidInput: as `kept_box`.
+    """
+    return fit(on_white(picture), target)
+
+
+def on_white(picture: Image.Image) -> Image.Image:
+    """The picture in RGB, its transparency composited on white; the picture itself where it is RGB already."""
+    if not picture.has_transparency_data:
+        return picture if picture.mode == "RGB" else picture.convert("RGB")
+    layer = picture.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+
+
+def page_patches(page: Image.Image) -> list[Image.Image]:
+    """The four query patches of a fitted page, in the order of `serving.geometry.CORNERS`.
+
+    Raises:
+        InvalidInput: the page is smaller than 16 pixels on a side.
+    """
+    _check_side(page)
+    return [page.crop(box) for box in corner_boxes(*page.size)]
+
+
+def reference_patches(reference: Image.Image) -> list[Image.Image]:
+    """The five patches of a fitted reference: the whole picture, then its four corners.
+
+    Raises:
+        InvalidInput: the reference is smaller than 16 pixels on a side.
+    """
+    _check_side(reference)
+    return [reference.crop(box) for box in reference_boxes(*reference.size)]
+
+
+def _check_side(picture: Image.Image) -> None:
+    if min(picture.size) < 16:
+        raise InvalidInput(f"patches need a picture of at least 16 x 16 pixels, got {picture.width} x {picture.height}")
