@@ -243,11 +243,10 @@ def _as_json(reports: Sequence[Report], digests: Mapping[Path, str], runnable: M
 def _print(reports: Sequence[Report], digests: Mapping[Path, str], runnable: Mapping[str, bool]) -> None:
     from rich.markup import escape
 
-    from colorizer.backends.colorflow.files import LICENCES
     from colorizer.backends.colorflow.weights import grouped
 
     console = _console()
-    rows = _table("part", "file", "keys", "size", "type", "sha256", "licence")
+    rows = _table("part", "file", "keys", "size", "type", "sha256")
     for report in reports:
         found, part = report.found, report.part
         if part.need == "unused" and not found.weights:
@@ -259,7 +258,6 @@ def _print(reports: Sequence[Report], digests: Mapping[Path, str], runnable: Map
             _sized(found.bytes) if found.weights else "–",
             "+".join(report.dtypes) or "–",
             " ".join(digests[path][:12] for path in found.weights if path in digests) or "–",
-            LICENCES[part.licence].name,
         )
         rows.add_row(*(escape(cell) for cell in cells), style=_colour(report))
     console.print(rows)
@@ -292,7 +290,8 @@ def _print_terms(console: Console, parts: Sequence[Part]) -> None:
     from colorizer.backends.colorflow.files import LICENCES
 
     for licence in dict.fromkeys(LICENCES[part.licence] for part in parts):
-        console.print(f"{licence.name}: {licence.terms}", style="dim", markup=False, soft_wrap=True)
+        names = ", ".join(part.name for part in parts if LICENCES[part.licence] == licence)
+        console.print(f"licence of {names}:\n  {licence.name}: {licence.terms}", markup=False, soft_wrap=True)
 
 
 def _licence_table(parts: Sequence[Part]) -> Any:

@@ -34,7 +34,9 @@ def _load(settings: Mapping[str, str]) -> Backend:
         vae_slicing=given.vae_slicing,
         vae_tiling=given.vae_tiling,
     )
-    return ColorFlow(Runner(library, placing), batch=given.batch, require=library.require)
+    backend = ColorFlow(Runner(library, placing), batch=given.batch, require=library.require)
+    backend.warm_up(library.styles, given.warm_up_sizes)
+    return backend
 
 
 def _check(settings: Mapping[str, str]) -> str:

@@ -62,10 +62,10 @@ def job(seed: int = 1, height: int = 150, width: int = 110, **parameters: str) -
     return Job(noise(seed, height, width), context, seed=seed, steps=2, parameters=AREA | parameters)
 
 
-def assert_alike(one: np.ndarray, other: np.ndarray) -> None:
-    """Equal but for rounding: at most one value in a hundred is off by more than 2 of 255, and none by more than 16."""
+def assert_alike(one: np.ndarray, other: np.ndarray, share: float = 0.01) -> None:
+    """Equal but for rounding: at most that share of values is off by more than 2 of 255, and none by more than 16."""
     off = np.abs(one.astype(int) - other.astype(int))
-    assert (off > 2).mean() <= 0.01
+    assert (off > 2).mean() <= share
     assert off.max() <= 16
 
 
@@ -177,11 +177,14 @@ def test_a_budget_keeps_the_styles_in_use_and_gives_the_same_pictures(folder: Pa
     assert len(small._runner.resident) < len(backend._runner.resident)
 
 
-@pytest.mark.parametrize("more", [{"vae_slicing": "on"}, {"channels_last": "on"}, {"batch": "1"}])
+# On the CPU, group norms of channels_last pictures lose three digits on flat ones.
+@pytest.mark.parametrize(
+    ("more", "share"), [({"vae_slicing": "on"}, 0.01), ({"channels_last": "on"}, 0.05), ({"batch": "1"}, 0.01)]
+)
 def test_options_of_layout_change_no_picture_but_by_rounding(
-    folder: Path, backend: ColorFlow, more: dict[str, str]
+    folder: Path, backend: ColorFlow, more: dict[str, str], share: float
 ) -> None:
-    assert_alike(run(loaded(folder, **more), job())[0], run(backend, job())[0])
+    assert_alike(run(loaded(folder, **more), job())[0], run(backend, job())[0], share)
 
 
 def test_bfloat16_runs(folder: Path) -> None:
@@ -261,3 +264,11 @@ def test_a_glance_finds_the_colours_that_a_linear_code_holds() -> None:
     (seen,) = Glance(latents, canvas).look(latents)
     expected = ((small[0, :, 2:6, 2:6] / 2 + 0.5) * 255).round().permute(1, 2, 0).numpy()
     assert np.abs(seen.astype(int) - expected.astype(int)).max() <= 2
+
+
+def test_a_warm_up_loads_the_networks_before_the_first_page(folder: Path) -> None:
+    tiny = tiny_colorflow.make(folder.parent / "one-style", ("sketch",))
+    backend = loaded(tiny.models, warm_up="64x64")
+    assert "sketch/denoiser" in backend._runner.resident
+    with pytest.raises(InvalidInput, match=r"warm_up.*640x640"):
+        loaded(tiny.models, warm_up="64 by 64")

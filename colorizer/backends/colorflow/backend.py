@@ -70,6 +70,19 @@ class ColorFlow:
                 self._run(batch)
             yield page.result()
 
+    def warm_up(self, styles: Sequence[str], sizes: Sequence[tuple[int, int]]) -> None:
+        """Runs an empty page of each size in each style once, for two steps, and forgets the results.
+
+        Args:
+            styles: names from STYLES, which must be usable.
+            sizes: width and height of pages, pixels.
+        """
+        for style in styles:
+            for width, height in sizes:
+                page = np.full((height, width), 255, np.uint8)
+                for _ in self.colorize([Job(page, steps=2, parameters={"style": style})]):
+                    pass
+
     def close(self) -> None:
         """Frees the networks."""
         self._runner.close()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from colorizer.backends.colorflow.styles import REFINED, STYLES
 from serving.errors import InvalidInput, Violation
@@ -60,6 +61,11 @@ class Settings(BaseModel):
         "off", description="stage: only the networks of the stage at work are on the device, the others in RAM."
     )
     compile: Compile = Field("off", description="Mode of torch.compile for the two diffusion networks.")
+    warm_up: str = Field(
+        "",
+        description="Page sizes, such as 640x640,512x800, that are run once when the back-end is loaded, so that "
+        "no caller waits for kernels to be compiled. [default: none]",
+    )
     channels_last: bool = Field(False, description="Memory layout of the convolutional networks.")
     vae_slicing: bool = Field(False, description="The VAE takes one picture at a time; exact.")
     vae_tiling: bool = Field(
@@ -67,6 +73,20 @@ class Settings(BaseModel):
         description="The VAE works in tiles: far less memory, slightly other colours, since its norms are global.",
     )
     batch: int = Field(4, ge=1, le=64, description="Pages, or windows of pages, that go through the networks together.")
+
+    @field_validator("warm_up")
+    @classmethod
+    def _are_sizes(cls, text: str) -> str:
+        for part in filter(None, text.split(",")):
+            if not re.fullmatch(r"\s*[1-9]\d{1,4}x[1-9]\d{1,4}\s*", part):
+                raise ValueError(f"sizes are such as 640x640,512x800, got {part.strip()!r}")
+        return text
+
+    @property
+    def warm_up_sizes(self) -> tuple[tuple[int, int], ...]:
+        """Width and height of each page that is run at the start, pixels."""
+        pairs = (part.strip().split("x") for part in self.warm_up.split(",") if part.strip())
+        return tuple((int(width), int(height)) for width, height in pairs)
 
 
 class Options(BaseModel):
