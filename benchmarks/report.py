@@ -8,6 +8,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,19 +29,24 @@ def _short(argument: str) -> str:
     return Path(argument).name if argument.startswith("/") else argument
 
 
+def _git(root: Path, *arguments: str) -> str:
+    """What git says; nothing where there is no git, as on a machine that was given a bare copy."""
+    try:
+        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
+    except OSError:
+        return ""
+    return done.stdout.strip()
+
+
 def meta() -> dict[str, str]:
     """Command, machine, commit and date of this run; no host name, no absolute path."""
     root = Path(__file__).resolve().parents[1]
     spec = sys.modules["__main__"].__spec__
     program = f"python -m {spec.name}" if spec else Path(sys.argv[0]).name
-    git = ["git", "-C", str(root)]
-    commit = subprocess.run(
-        [*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
-    changed = subprocess.run(
-        [*git, "status", "--porcelain", "--untracked-files=no", "--", "retrieval", "colorizer", "serving", "clients"],
-        capture_output=True, text=True, check=False,
-    ).stdout.strip()  # fmt: skip
+    commit = _git(root, "rev-parse", "--short", "HEAD")
+    changed = _git(
+        root, "status", "--porcelain", "--untracked-files=no", "--", "retrieval", "colorizer", "serving", "clients"
+    )
     cores = len(os.sched_getaffinity(0))
     return {
         "command": " ".join([program, *(shlex.quote(_short(argument)) for argument in sys.argv[1:])]),
@@ -50,17 +56,28 @@ def meta() -> dict[str, str]:
     }
 
 
-def write_results(name: str, results: dict[str, Any], *, folder: Path = RESULTS) -> Path:
-    """Writes `results` as NAME.json and gives its path. Figures are rounded to four decimals."""
+def write_results(
+    name: str, results: dict[str, Any], *, folder: Path = RESULTS, facts: Mapping[str, str] | None = None
+) -> Path:
+    """Writes `results` as NAME.json and gives its path.
+
+    Figures are rounded to four decimals, those below 1 to four digits.
+
+    Args:
+        name: of the file, without its ending.
+        results: numbers and texts, nested.
+        folder: made if need be.
+        facts: entries that replace those of `meta`, such as a machine that is more than its CPU.
+    """
     path = folder / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"meta": meta(), "results": _rounded(results)}, indent=1) + "\n")
+    path.write_text(json.dumps({"meta": meta() | dict(facts or {}), "results": _rounded(results)}, indent=1) + "\n")
     return path
 
 
 def _rounded(value: Any) -> Any:
     if isinstance(value, float):
-        return round(value, 4)
+        return round(value, 4) if abs(value) >= 1 else float(f"{value:.4g}")
     if isinstance(value, dict):
         return {key: _rounded(entry) for key, entry in value.items()}
     return [_rounded(entry) for entry in value] if isinstance(value, list | tuple) else value

@@ -39,7 +39,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.mark.parametrize(
     ("style", "names"),
-    [("gray", ("ours", "plain", "lora-beside")), ("shading", ("ours", "lora-beside"))],
+    [("gray", ("ours", "two-halves", "lora-beside")), ("shading", ("ours", "lora-beside"))],
 )
 def test_the_command_writes_a_row_for_each_way_of_running(run: Any, style: str, names: tuple[str, ...]) -> None:
     content = run("--style", style, "--sizes", "32x64", "--steps", "2", "--rows", *names)
