@@ -272,3 +272,37 @@ def test_a_warm_up_loads_the_networks_before_the_first_page(folder: Path) -> Non
     assert "sketch/denoiser" in backend._runner.resident
     with pytest.raises(InvalidInput, match=r"warm_up.*640x640"):
         loaded(tiny.models, warm_up="64 by 64")
+
+
+def out_of_memory_above(backend: ColorFlow, most: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Makes batches of more than `most` windows run out of memory after a step; the sizes of those that were tried."""
+    tried: list[int] = []
+    run_batch = backend._runner.run
+
+    def run_small(recipe, units, progress, look=None):  # type: ignore[no-untyped-def]
+        tried.append(len(units))
+        if len(units) > most:
+            progress(1, recipe.steps + 1)
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return run_batch(recipe, units, progress, look)
+
+    monkeypatch.setattr(backend._runner, "run", run_small)
+    return tried
+
+
+def test_a_batch_that_does_not_fit_runs_one_by_one(backend: ColorFlow, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[int] = []
+    jobs = [job(1), replace(job(2), progress=lambda done, steps: told.append(done))]
+    expected = [run(backend, one)[0] for one in jobs]
+    told.clear()
+    tried = out_of_memory_above(backend, 1, monkeypatch)
+    for page, alone in zip(run(backend, *jobs), expected, strict=True):
+        np.testing.assert_array_equal(page, alone)
+    assert tried == [2, 1, 1]
+    assert told == sorted(told)
+
+
+def test_a_page_that_does_not_fit_alone_says_so(backend: ColorFlow, monkeypatch: pytest.MonkeyPatch) -> None:
+    out_of_memory_above(backend, 0, monkeypatch)
+    with pytest.raises(torch.OutOfMemoryError):
+        run(backend, job())

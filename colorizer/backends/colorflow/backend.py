@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float32, UInt8
 from PIL import Image
 
@@ -67,7 +68,7 @@ class ColorFlow:
             while not page.done:
                 batch = self._next(waiting)
                 waiting = [one for one in waiting if one not in batch]
-                self._run(batch)
+                self._run_smaller_if_need_be(batch)
             yield page.result()
 
     def warm_up(self, styles: Sequence[str], sizes: Sequence[tuple[int, int]]) -> None:
@@ -96,6 +97,18 @@ class ColorFlow:
             if len(batch) < most and (other.recipe, other.windows[place].working) == wanted:
                 batch.append((other, place))
         return batch
+
+    def _run_smaller_if_need_be(self, batch: Sequence[tuple[_Page, int]]) -> None:
+        """As `_run`; a batch that does not fit into memory is run window by window."""
+        try:
+            self._run(batch)
+            return
+        except torch.OutOfMemoryError:
+            self._runner.free()
+            if len(batch) == 1:
+                raise
+        for one in batch:
+            self._run([one])
 
     def _run(self, batch: Sequence[tuple[_Page, int]]) -> None:
         recipe = batch[0][0].recipe
@@ -137,6 +150,7 @@ class _Page:
     results: dict[int, Pixels] = field(default_factory=dict)  # of windows, at the refined size
     glimpses: dict[int, Pixels] = field(default_factory=dict)
     steps_done: int = 0  # of windows that are finished
+    told: int = 0  # steps, to the job's listener
 
     @classmethod
     def of(cls, job: Job) -> _Page:
@@ -153,7 +167,8 @@ class _Page:
 
     def step(self, together: int, done: int, steps: int) -> None:
         """Tells the job's listener; `together` of its windows are at it."""
-        self.job.progress(self.steps_done + together * done, len(self.windows) * steps)
+        self.told = max(self.told, self.steps_done + together * done)  # a batch that is run again begins anew
+        self.job.progress(self.told, len(self.windows) * steps)
         if done == steps:
             self.steps_done += together * steps
 

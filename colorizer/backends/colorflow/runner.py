@@ -116,6 +116,12 @@ class Runner:
         """Names of the parts on the device."""
         return self._parts.resident
 
+    def free(self) -> None:
+        """Gives back what is not needed for the next page: after running out of memory, say."""
+        self._detail = None
+        if self._placing.device.type == "cuda":
+            torch.cuda.empty_cache()
+
     def close(self) -> None:
         """Frees everything."""
         self._parts.clear()
@@ -162,6 +168,8 @@ class Runner:
         """
         size = units[0].size
         assert all(unit.size == size for unit in units), "a batch has one size"
+        if self._detail and self._detail[0] != _detail_key(recipe.style, units):
+            self._detail = None  # before anything else wants its memory
         with torch.inference_mode():
             draws = _draws(recipe, [unit.seed for unit in units], size)
             coarse = self._diffused(recipe, units, draws, progress, look)
@@ -253,7 +261,8 @@ class Runner:
             return known[1]
         denoiser = denoiser_of(recipe.style, nets, recipe.reuse_guider)
         if self._placing.compile != "off":
-            denoiser.compile_(mode=None if self._placing.compile == "default" else self._placing.compile)
+            # One graph for each size: kernels of known shapes are faster, and a server sees few sizes.
+            denoiser.compile_(mode=None if self._placing.compile == "default" else self._placing.compile, dynamic=False)
         self._denoisers[key] = nets, denoiser
         return denoiser
 
@@ -286,6 +295,14 @@ def _draws(recipe: Recipe, seeds: Sequence[int], size: Size) -> sampling.Draws:
         return sampling.shared_draws(seeds, latent, inner)
     rows = sampling.halves(recipe.guidance)
     return sampling.stack_published([sampling.published_draws(seed, latent, inner, rows=rows) for seed in seeds])
+
+
+def _detail_key(style: Style, units: Sequence[Unit]) -> bytes:
+    """What the encoder features of a single page's guide depend on; of several pages none are kept."""
+    if len(units) != 1:
+        return b""
+    detail = units[0].guides.detail
+    return hashlib.sha256(detail.tobytes()).digest() + f"{style.backbone} {detail.shape}".encode()
 
 
 def _canvas(unit: Unit) -> Image.Image:
