@@ -222,10 +222,7 @@ class Runner:
 
     def _detail_of(self, style: Style, vae: Any, units: Sequence[Unit], guide: Tensor) -> list[Tensor]:
         """Encoder features of a page's guide; those of the last page are kept, for its next seed."""
-        key = (
-            hashlib.sha256(units[0].guides.detail.tobytes()).digest()
-            + f"{style.backbone} {tuple(guide.shape)}".encode()
-        )
+        key = _detail_key(style, units)
         if self._detail is None or self._detail[0] != key:
             self._detail = None  # freed before the next ones are made
             self._detail = key, gsrp.encode_features(vae, guide.to(vae.device, vae.dtype))
