@@ -10,10 +10,9 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from serving.errors import InvalidInput
-from serving.geometry import Box, corner_boxes, reference_boxes
+from serving.geometry import Box, corner_boxes, fit_box, reference_boxes
 
 MIN_SIDE = 16  # pixels; below this the published 3/4 corners are no longer four
-STRETCH_LIMIT = 0.15  # relative difference of aspect ratios below which "fit" stretches instead of cropping
 
 
 @dataclass(frozen=True)
@@ -59,33 +58,6 @@ class Patches:
     def pixels(self) -> tuple[UInt8[np.ndarray, "_ _ 3"], ...]:
         """The patches themselves, RGB, as views into `picture`."""
         return tuple(self.picture[b.y0 : b.y1, b.x0 : b.x1] for b in self.boxes)
-
-
-def fit_box(width: int, height: int, target: tuple[int, int]) -> Box:
-    """The part of a picture that "fit" keeps before it resizes, in pixels.
-
-    The whole picture where its aspect ratio is within 15 % of the target's, else the largest centred part of the
-    target's ratio.
-
-    Raises:
-        InvalidInput: nothing would be left, because the picture is far too thin.
-
-    Source: ColorFlow, arXiv:2412.11815; published inference behaviour, steps 1 to 3 of "fit".
-    """
-    ratio, wanted = width / height, target[0] / target[1]
-    if abs(ratio - wanted) / wanted < STRETCH_LIMIT:
-        return Box(0, 0, width, height)
-    if ratio > wanted:
-        keep = int(height * wanted)
-        left = int((width - keep) / 2)
-        box = Box(left, 0, left + keep, height)
-    else:
-        keep = int(width / wanted)
-        top = int((height - keep) / 2)
-        box = Box(0, top, width, top + keep)
-    if keep < 1:
-        raise InvalidInput(f"a picture of {width} x {height} pixels leaves nothing at ratio {target[0]}:{target[1]}")
-    return box
 
 
 def fit(picture: Image.Image, target: tuple[int, int]) -> Image.Image:

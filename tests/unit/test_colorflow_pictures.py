@@ -27,7 +27,6 @@ from colorizer.backends.colorflow.canvas import (
 from colorizer.backends.colorflow.fit import (
     fit,
     fit_converted,
-    kept_box,
     on_white,
     page_patches,
     reference_patches,
@@ -35,7 +34,6 @@ from colorizer.backends.colorflow.fit import (
 )
 from colorizer.backends.colorflow.lines import LineNet, extract_lines, shade
 from colorizer.backends.colorflow.screen import ToneDecoder, ToneEncoder, screen_tone, screened_page, tone_of
-from retrieval.patches import fit_box
 from serving.errors import InvalidInput
 
 NORM_TOLERANCE = 1e-5
@@ -63,17 +61,6 @@ def colours(canvas: Image.Image) -> dict[tuple[int, int], tuple[int, ...]]:
 
 
 # fit
-
-
-@given(size=st.tuples(SIDES, SIDES), target=st.tuples(st.integers(16, 90), st.integers(16, 90)))
-def test_fit_keeps_the_same_part_as_the_retrieval_server(size: tuple[int, int], target: tuple[int, int]):
-    try:
-        expected = fit_box(*size, target)
-    except InvalidInput:
-        with pytest.raises(InvalidInput, match="leaves nothing"):
-            kept_box(size, target)
-    else:
-        assert kept_box(size, target) == expected
 
 
 @given(

@@ -5,9 +5,8 @@ from __future__ import annotations
 from PIL import Image
 
 from serving.errors import InvalidInput
-from serving.geometry import Box, corner_boxes, reference_boxes
+from serving.geometry import corner_boxes, fit_box, reference_boxes
 
-STRETCH_LIMIT = 0.15  # relative difference of aspect ratios below which "fit" stretches instead of cropping
 GUIDE_SCALE = 1.5  # sides of the finished picture, and of its grey guide, over the page's in the canvas
 
 Size = tuple[int, int]  # width, height in pixels
@@ -16,39 +15,6 @@ Size = tuple[int, int]  # width, height in pixels
 def refined_size(size: Size) -> Size:
     """Width and height in pixels of the finished picture for a page of `size` in the canvas: 1.5 times, truncated."""
     return int(GUIDE_SCALE * size[0]), int(GUIDE_SCALE * size[1])
-
-
-def kept_box(size: Size, target: Size) -> Box:
-    """The part of a picture that "fit" keeps before it resizes, in pixels.
-
-    The whole picture where its aspect ratio is within 15 % of the target's, else the largest centred part of the
-    target's ratio.
-
-    Args:
-        size: width, height of the picture in pixels.
-        target: width, height in pixels; only their ratio counts.
-
-    Raises:
-        InvalidInput: nothing would be left, because the picture is far too thin. (The published method fails or
-            makes black of nothing, by the version of PIL.)
-
-    Source: ColorFlow, arXiv:2412.11815; published inference behaviour, steps 1 to 3 of "fit".
-    """
-    (width, height), (target_width, target_height) = size, target
-    ratio, wanted = width / height, target_width / target_height
-    if abs(ratio - wanted) / wanted < STRETCH_LIMIT:
-        return Box(0, 0, width, height)
-    if ratio > wanted:
-        kept = int(height * wanted)
-        left = int((width - kept) / 2)
-        box = Box(left, 0, left + kept, height)
-    else:
-        kept = int(width / wanted)
-        top = int((height - kept) / 2)
-        box = Box(0, top, width, top + kept)
-    if kept < 1:
-        raise InvalidInput(f"a picture of {width} x {height} pixels leaves nothing at ratio {target[0]}:{target[1]}")
-    return box
 
 
 def fit(picture: Image.Image, target: Size) -> Image.Image:
@@ -63,11 +29,11 @@ def fit(picture: Image.Image, target: Size) -> Image.Image:
         target: width, height in pixels.
 
     Raises:
-        InvalidInput: as `kept_box`.
+        InvalidInput: as `serving.geometry.fit_box`.
 
-    Source: as `kept_box`, steps 4 and 5.
+    Source: as `serving.geometry.fit_box`, steps 4 and 5.
     """
-    box = kept_box(picture.size, target)
+    box = fit_box(*picture.size, target)
     cropped = picture if box == (0, 0, *picture.size) else picture.crop(box)
     return cropped.resize(target, Image.Resampling.BICUBIC).convert("RGB")
 
@@ -80,7 +46,7 @@ def fit_converted(picture: Image.Image, target: Size) -> Image.Image:
         target: width, height in pixels.
 
     Raises:
-        InvalidInput: as `kept_box`.
+        InvalidInput: as `serving.geometry.fit_box`.
     """
     return fit(on_white(picture), target)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,7 @@ from colorizer.backends.colorflow.guider_pixart import (
     positions,
     tables,
 )
-from colorizer.backends.colorflow.sampling import Text, check_rows, halves
+from colorizer.backends.colorflow.sampling import Steps, Text, check_rows, halves
 from serving.errors import InvalidInput, ShapeMismatch
 
 Controls = Sequence[Tensor]  # one "rows tokens width" per guider block
@@ -135,7 +135,7 @@ def _unpatch(tokens: Tensor, h: int, w: int, side: int) -> Tensor:
     return grid.permute(0, 5, 1, 3, 2, 4).reshape(tokens.shape[0], -1, h, w)
 
 
-class PixArtDenoiser:
+class PixArtDenoiser(Steps):
     """The `sampling.Denoiser` of the PixArt styles.
 
     Args:
@@ -153,18 +153,8 @@ class PixArtDenoiser:
         wrong = _problems(transformer, guider)
         if wrong:
             raise InvalidInput(f"transformer and guider do not fit: {'; '.join(wrong)}")
-        if reuse_guider_every < 1:
-            raise InvalidInput(f"reuse_guider_every must be at least 1, got {reuse_guider_every}")
-        self.transformer, self.guider, self.reuse_guider_every = transformer, guider, reuse_guider_every
-        self._step: Callable[..., Tensor] = self.step
-        self._guide: Callable[..., Controls] = self.guide
-        self._denoise: Callable[..., Tensor] = self.denoise
-
-    def compile_(self, **options: Any) -> None:
-        """Compiles a step (and its two parts, for a reused guider) at their next call; options of `torch.compile`."""
-        self._step = torch.compile(self.step, **options)
-        self._guide = torch.compile(self.guide, **options)
-        self._denoise = torch.compile(self.denoise, **options)
+        self.transformer, self.guider = transformer, guider
+        super().__init__(reuse_guider_every)
 
     def begin(
         self,

@@ -88,6 +88,26 @@ class Denoiser(Protocol):
         ...
 
 
+class Steps:
+    """What a denoiser calls in each step: `step`, or `guide` and `denoise` where the guider is reused between steps."""
+
+    step: Callable[..., Tensor]
+    guide: Callable[..., Any]
+    denoise: Callable[..., Tensor]
+
+    def __init__(self, reuse_guider_every: int) -> None:
+        if reuse_guider_every < 1:
+            raise InvalidInput(f"reuse_guider_every must be at least 1, got {reuse_guider_every}")
+        self.reuse_guider_every = reuse_guider_every
+        self._step, self._guide, self._denoise = self.step, self.guide, self.denoise
+
+    def compile_(self, **options: Any) -> None:
+        """Compiles a step (and its two parts, for a reused guider) at their next call; options of `torch.compile`."""
+        self._step = torch.compile(self.step, **options)
+        self._guide = torch.compile(self.guide, **options)
+        self._denoise = torch.compile(self.denoise, **options)
+
+
 def halves(guidance: float) -> int:
     """Rows of the backbone's batch per page: 2 with classifier-free guidance, else 1."""
     return 2 if guidance > 1 else 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from colorizer.backends.colorflow.guider_sd import ColorGuiderSD, Residuals
-from colorizer.backends.colorflow.sampling import Text, check_rows, halves
+from colorizer.backends.colorflow.sampling import Steps, Text, check_rows, halves
 from colorizer.backends.colorflow.trunk import KeyValue, keys_values, time_embeddings, walk
 from serving.errors import InvalidInput, ShapeMismatch
 
@@ -51,7 +51,7 @@ def _add(hidden: Tensor, residual: Tensor) -> Tensor:
     return (parts + residual).reshape(hidden.shape)
 
 
-class SDDenoiser:
+class SDDenoiser(Steps):
     """The `sampling.Denoiser` of the SD 1.5 style.
 
     Args:
@@ -68,18 +68,8 @@ class SDDenoiser:
         wrong = [f"{k} must be None, got {unet.config[k]!r}" for k in _ABSENT if unet.config.get(k) is not None]
         if wrong:
             raise InvalidInput("the UNet's config is not SD 1.5's: " + "; ".join(wrong))
-        if reuse_guider_every < 1:
-            raise InvalidInput(f"reuse_guider_every must be at least 1, got {reuse_guider_every}")
-        self.unet, self.guider, self.reuse_guider_every = unet, guider, reuse_guider_every
-        self._step: Callable[..., Tensor] = self.step
-        self._guide: Callable[..., Residuals] = self.guide
-        self._denoise: Callable[..., Tensor] = self.denoise
-
-    def compile_(self, **options: Any) -> None:
-        """Compiles a step (and its two parts, for a reused guider) at their next call; options of `torch.compile`."""
-        self._step = torch.compile(self.step, **options)
-        self._guide = torch.compile(self.guide, **options)
-        self._denoise = torch.compile(self.denoise, **options)
+        self.unet, self.guider = unet, guider
+        super().__init__(reuse_guider_every)
 
     def begin(
         self,

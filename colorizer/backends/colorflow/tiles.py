@@ -17,11 +17,11 @@ from jaxtyping import Float32, Float64, UInt8
 from PIL import Image
 from scipy.ndimage import uniform_filter
 
-from colorizer.backends.colorflow.fit import kept_box, refined_size
+from colorizer.backends.colorflow.fit import refined_size
 from colorizer.backends.colorflow.styles import PUBLISHED_SIZES
 from colorizer.luma import chroma_of, luma_of
 from serving.errors import InvalidInput, ShapeMismatch
-from serving.geometry import Box
+from serving.geometry import Box, fit_box
 
 Size = tuple[int, int]  # width, height in pixels
 Sizes = Literal["page", "published"]
@@ -106,7 +106,7 @@ def plan(width: int, height: int, options: TileOptions) -> tuple[Window, ...]:
         raise InvalidInput(f"a page needs at least {SMALLEST} x {SMALLEST} pixels, got {width} x {height}")
     if options.sizes == "published":
         working = nearest_published((width, height))
-        return (Window(kept_box((width, height), working), working),)
+        return (Window(fit_box(width, height, working), working),)
     tall = height > width
     short, long = sorted((width, height))
     length, starts = _cuts(short, long, options.tall if tall else options.wide, options.overlap)
