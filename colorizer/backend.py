@@ -54,6 +54,7 @@ class Card:
     weights_sha256: Mapping[str, str] = field(default_factory=dict)  # by file name
     default_steps: int = 0  # 0: it has no steps to choose
     keeps_luma: bool = False  # PIL's convert("L") of its result equals the page's
+    batch: int = 1  # pages that are worth computing together; 1: one at a time; not on the wire
     parameters: Mapping[str, str] = field(default_factory=dict)  # name to description
 
 

@@ -48,7 +48,10 @@ class RemoteSettings(BaseModel):
     cwd: Path | None = Field(None, description="Working directory of its process; none: this server's.")
     backend: str = Field("", description="The back-end's name over there; none: the same as here.")
     max_pages: int | None = Field(
-        None, ge=1, le=256, description="Pages in flight to it; none: 1, or as many as its own workers."
+        None,
+        ge=1,
+        le=256,
+        description="Pages in flight to it; none: 1, or as many as its own workers take, and a batch that waits.",
     )
     transport: Literal["unix", "tcp"] = Field("unix", description="A Unix socket, or a loopback port.")
     start: Literal["lazy", "eager"] = Field("lazy", description="At the first page, or with the server.")

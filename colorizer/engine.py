@@ -49,7 +49,7 @@ class EngineLimits:
     """Bounds of every stream."""
 
     queue: int = 16  # pages of all streams that may wait for a worker of one device
-    readahead: int = 2  # pages of one stream between its header and its answer
+    readahead: int = 2  # pages of one stream between its header and its answer; Plan.window may raise it
     queue_seconds: float = 300.0  # the longest that a later page waits for a place in the queue
     page_seconds: float = 600.0  # the longest that a page may compute
     load_seconds: float = 600.0  # the longest that a back-end may load
@@ -63,6 +63,13 @@ class Plan:
     options: Options
     lanes: tuple[str, ...]  # those that can run it
     page_seconds: float
+
+    def window(self, readahead: int) -> int:
+        """Pages between header and answer: those that are computed together, and as many that are ready to be next.
+
+        So a stream holds at most so many pages with their contexts in memory.
+        """
+        return readahead if self.card.batch <= 1 else max(readahead, 2 * self.card.batch)
 
 
 class Engine:
@@ -249,7 +256,7 @@ class Stream:
         self._engine = engine
         self._plan = plan
         self._outbox: asyncio.Queue[Event | None] = asyncio.Queue()
-        self._window = asyncio.Semaphore(engine.limits.readahead)
+        self._window = asyncio.Semaphore(plan.window(engine.limits.readahead))
         self._feeding = asyncio.create_task(self._feed(pages))
 
     def cancel(self) -> None:

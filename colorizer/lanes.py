@@ -13,6 +13,7 @@ from colorizer.backend import Card, Listing
 from colorizer.tasks import (
     Accepted,
     Event,
+    Held,
     Loading,
     PageOutcome,
     PageTask,
@@ -49,7 +50,7 @@ class Pool(Protocol):
 
         Args:
             request: the page.
-            on_event: called with Started, Loading, Trouble, Stepped and Preview, all of them before the outcome.
+            on_event: called with Started, Loading, Held, Trouble, Stepped and Preview, all of them before the outcome.
             on_position: called with the number of pages before this one, at least once.
         """
         ...
@@ -174,7 +175,7 @@ class Run:
             self._accepted = True
             self._tell(Accepted(self._key, *self._size, position))
 
-    def _on_event(self, event: Started | Loading | Trouble | Stepped | Preview) -> None:
+    def _on_event(self, event: Started | Loading | Held | Trouble | Stepped | Preview) -> None:
         now = asyncio.get_running_loop().time()
         match event:
             case Started():
@@ -182,6 +183,9 @@ class Run:
                 self._limit.reschedule(now + self._seconds)
             case Loading():
                 self._limit.reschedule(now + self._load_seconds)
+            case Held(position):
+                self._limit.reschedule(None)
+                self._on_position(position)
             case Stepped(step, steps):
                 self._tell(Progressed(self._key, step, steps))
             case Preview():

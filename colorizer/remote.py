@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -35,7 +36,9 @@ class RemoteBackend:
         line: to the process that runs it.
         known: its card before it is up; None: not known.
         check: what is missing here before it can be started, as a sentence; "": nothing.
-        max_pages: in flight at a time.
+        sums: sha256 of the weights that it would load, by file.
+        max_pages: that it works on at a time.
+        ahead: further ones that are in flight to it, so that its next batch is whole when it begins.
         backend: its name over there; "": the same.
         idle_seconds: after so long without a page its process is ended; 0: never.
         max_bytes: largest picture that is taken from it.
@@ -48,7 +51,9 @@ class RemoteBackend:
         *,
         known: Card | None = None,
         check: Callable[[], str] = str,
+        sums: Callable[[], Mapping[str, str]] = dict,
         max_pages: int = 1,
+        ahead: int = 0,
         backend: str = "",
         idle_seconds: float = 0.0,
         max_bytes: int = 1 << 30,
@@ -57,12 +62,15 @@ class RemoteBackend:
         self._line = line
         self._card = known
         self._check = check
+        self._sums = sums
         self._backend = backend or name
         self._idle_seconds = idle_seconds
         self._max_bytes = max_bytes
         self._greeted: Session | None = None
         self._greeting = asyncio.Lock()
-        self._slots = Slots(max_pages)
+        self._batch = known.batch if known else 1  # no card that comes over the wire tells it
+        self._pages = max_pages
+        self._slots = Slots(max_pages + ahead)
         self._running = 0
         self._idle: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -70,7 +78,7 @@ class RemoteBackend:
     @property
     def workers(self) -> int:
         """Pages that can be worked on at the same time."""
-        return self._slots.size
+        return self._pages
 
     async def start(self) -> None:
         """Starts what is to be started with the server."""
@@ -85,7 +93,11 @@ class RemoteBackend:
             task.cancel()
 
     async def listing(self, *, wake: bool = False) -> Listing:
-        """The card as it is known now; `wake` starts the process for a card that is not known yet."""
+        """The card as it is known now.
+
+        Args:
+            wake: starts the process for a card that is not known yet; takes the sums of weights that are here.
+        """
         session = self._line.current
         try:
             if session is None and self._card is None and wake:
@@ -95,8 +107,10 @@ class RemoteBackend:
                 return await self._ask(session)
         except ServiceError as error:
             return Listing(self._card or self._blank(), error.message)
-        missing = await asyncio.to_thread(self._check)
-        return Listing(self._card or self._blank(), missing or self._line.trouble)
+        missing, card = await asyncio.to_thread(self._check), self._card or self._blank()
+        if wake and not missing and (sums := await asyncio.to_thread(self._sums)):
+            card = replace(card, weights_sha256=sums)
+        return Listing(card, missing or self._line.trouble)
 
     def _blank(self) -> Card:
         return Card(self._name, "", "Runs in a process of its own; its card comes with the first start.")
@@ -138,6 +152,7 @@ class RemoteBackend:
                 raise Unavailable(message, reason=UNAVAILABLE, retry_after=_RETRY_SECONDS) from error
             raise self._failed_state(f"back-end {self._name!r} does not give its card: {said}") from error
         listing = decode_card(response.backend, self._name)
+        listing = replace(listing, card=replace(listing.card, batch=self._batch))
         self._card = listing.card
         return listing
 

@@ -77,16 +77,22 @@ def _remote(
         )
     devices = _devices(settings, spec)
     command = [table.python or sys.executable, "-m", "panelhue", "colorizer-server"]
-    line = _supervisor(
-        name, table, command, inherited | _own_environment(name, settings, devices or settings.devices), settings
-    )
+    card = spec.card if spec else None
+    batch = max(1, card.batch) if card else 1
+    workers = settings.workers if devices == ("cpu",) else max(1, len(devices))
+    pages = table.max_pages or batch * workers
+    ahead = batch if batch > 1 and not table.max_pages else 0
+    own = _own_environment(name, settings, devices or settings.devices, pages + ahead)
+    line = _supervisor(name, table, command, inherited | own, settings)
     elsewhere = spec is None or bool(table.python)  # then what is missing here says nothing
     return RemoteBackend(
         name,
         line,
-        known=spec.card if spec else None,
+        known=card,
         check=str if elsewhere or spec is None else lambda: _missing(spec, registry, devices),
-        max_pages=table.max_pages or (settings.workers if devices == ("cpu",) else max(1, len(devices))),
+        sums=dict if elsewhere or spec is None else lambda: registry.listing(name).card.weights_sha256,
+        max_pages=pages,
+        ahead=ahead,
         **how,
     )
 
@@ -120,7 +126,7 @@ def _missing(spec: BackendSpec, registry: Registry, devices: tuple[str, ...]) ->
     return registry.missing(spec.card.name)
 
 
-def _own_environment(name: str, settings: ColorizerSettings, devices: tuple[str, ...]) -> dict[str, str]:
+def _own_environment(name: str, settings: ColorizerSettings, devices: tuple[str, ...], pages: int) -> dict[str, str]:
     """The settings of this server's own command for one back-end; by environment, which other users cannot read."""
     known = settings.model_dump(mode="json")
     given = {key: known[key] for key in _HANDED_ON} | {
@@ -130,6 +136,7 @@ def _own_environment(name: str, settings: ColorizerSettings, devices: tuple[str,
         "devices": list(devices),
         "backend_settings": {name: known["backend_settings"].get(name, {})},
         "loaded_backends": 1,
+        "queue": max(settings.queue, pages),  # all that are in flight to it have a place
         "log_format": "json",
     }
     return {

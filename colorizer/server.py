@@ -9,7 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 import structlog
 from grpc import aio
 
-from colorizer.backend import discover
+from colorizer.backend import Registry, discover
+from colorizer.batching import BatchPool
 from colorizer.config import ColorizerSettings
 from colorizer.engine import Engine
 from colorizer.fetch import ContextSource
@@ -35,7 +36,7 @@ async def run(settings: ColorizerSettings) -> None:
     remotes = build_remotes(settings, registry, os.environ)
     if settings.default_backend not in remotes:
         registry.spec(settings.default_backend)
-    pools = {device: _pool(settings, device) for device in settings.devices}
+    pools = {device: _pool(settings, registry, device) for device in settings.devices}
     source = None
     if settings.retrieval:
         source = ContextSource(settings.retrieval, settings.max_picture_bytes, settings.max_context_bytes)
@@ -70,7 +71,7 @@ async def run(settings: ColorizerSettings) -> None:
     )
 
 
-def _pool(settings: ColorizerSettings, device: str) -> WorkerPool:
+def _pool(settings: ColorizerSettings, registry: Registry, device: str) -> BatchPool:
     workers = settings.workers if device == "cpu" else 1
     plan = WorkerPlan(
         device=device,
@@ -81,7 +82,7 @@ def _pool(settings: ColorizerSettings, device: str) -> WorkerPool:
         cache_bytes=settings.cache_bytes,
         loaded=settings.loaded_backends,
     )
-    return WorkerPool(
+    pool = WorkerPool(
         build,
         (plan,),
         workers=workers,
@@ -89,6 +90,7 @@ def _pool(settings: ColorizerSettings, device: str) -> WorkerPool:
         name=f"colorizer-{device.replace(':', '')}",
         cancel_grace=settings.cancel_seconds,
     )
+    return BatchPool(pool, lambda name: registry.spec(name).card.batch)
 
 
 def _version() -> str:

@@ -101,6 +101,13 @@ class PageTask:
 
 
 @dataclass(frozen=True)
+class PageBatch:
+    """Pages of one back-end under the same options, which a worker process is given together."""
+
+    tasks: tuple[PageTask, ...]
+
+
+@dataclass(frozen=True)
 class Started:
     """The event that a page is begun, or goes on after a back-end was loaded; its clock runs."""
 
@@ -108,6 +115,13 @@ class Started:
 @dataclass(frozen=True)
 class Loading:
     """The event that a back-end is loaded or started first; that time is not the page's."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """The event that a page waits again, for others of its batch; its clock stands still until it is started."""
+
+    position: int  # pages before it
 
 
 @dataclass(frozen=True)
@@ -151,6 +165,14 @@ class PageOutcome:
     decode_ns: int
     compute_ns: int
     encode_ns: int
+
+
+@dataclass(frozen=True)
+class OfPage:
+    """An event, the outcome or the failure of one page of a batch."""
+
+    index: int
+    what: Started | Loading | Held | Trouble | Stepped | Preview | PageOutcome | Exception
 
 
 @dataclass(frozen=True)

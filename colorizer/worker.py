@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import os
-import time
-import traceback
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -16,18 +12,26 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from colorizer.backend import Backend, Card, Registry, discover
-from colorizer.chroma import chroma_layer, encode_layer
 from colorizer.context import PictureCache, Pixels, corner_hits
-from colorizer.device_lost import EXIT_STATUS, device_lost
-from colorizer.luma import chroma_of, luma_of, with_luma
-from colorizer.tasks import Loading, Options, PageOutcome, PageTask, Preview, Started, Stepped, Trouble
-from colorizer.types import Job, Result
+from colorizer.outcome import Clock, kept
+from colorizer.running import All, Listener, Ready, alone, out_of_memory, report, run, run_together
+from colorizer.tasks import (
+    Loading,
+    OfPage,
+    Options,
+    PageBatch,
+    PageOutcome,
+    PageTask,
+    Preview,
+    Started,
+    Stepped,
+)
+from colorizer.types import Job
 from serving.colour import grey_of
-from serving.errors import Cancelled, FailedState, InvalidInput, Overloaded, ServiceError
-from serving.images import ImageLimits, Picture, decode_picture, encode_picture
+from serving.errors import Cancelled, FailedState, InvalidInput, ServiceError
+from serving.images import ImageLimits, decode_picture, encode_picture
 from serving.workers import Handler, WorkerContext
 
-_TRACE_CHARS = 8000  # of a back-end's traceback that are logged
 _PREVIEW_TYPE, _PREVIEW_QUALITY = "image/jpeg", 80
 
 
@@ -49,8 +53,20 @@ def build(plan: WorkerPlan) -> Handler:
     return Worker(plan, discover(plan.extra_backends, plan.allowed, plan.backend_settings)).handle
 
 
+class _Member:
+    """Whoever waits for one page of a batch."""
+
+    def __init__(self, context: Listener, index: int) -> None:
+        self.check = context.check
+        self._context = context
+        self._index = index
+
+    def emit(self, event: object) -> None:
+        self._context.emit(OfPage(self._index, event))  # type: ignore[arg-type]  # what a worker emits for a page
+
+
 class Worker:
-    """Colourises one page at a time.
+    """Colourises a page, or a few together.
 
     Args:
         plan: device, limits and sizes of caches.
@@ -63,39 +79,69 @@ class Worker:
         self._backends: OrderedDict[str, Backend] = OrderedDict()
         self._cache = PictureCache(lambda data: decode_picture(data, _any_side(plan.limits)).pixels, plan.cache_bytes)
 
-    def handle(self, task: PageTask, context: WorkerContext) -> PageOutcome:
-        """The finished page.
+    def handle(self, request: PageTask | PageBatch, context: WorkerContext) -> PageOutcome | None:
+        """The finished page; of a batch, an OfPage is emitted for each page as soon as it is done or has failed.
 
         Raises:
-            ServiceError: with a reason of PageError, or BACKEND_UNAVAILABLE.
+            ServiceError: with a reason of PageError, or BACKEND_UNAVAILABLE; for a batch only Cancelled.
         """
+        if isinstance(request, PageBatch):
+            self._handle_batch(request.tasks, context)
+            return None
         context.emit(Started())
         try:
-            return self._colorize(task, context)
+            page = self._prepared(request, context)
+            if isinstance(page, PageOutcome):
+                return page
+            backend = self._backend(request.backend, context)
+            page.clock.lap("load")
+            return page.finished(run(backend, request.backend, page.job))
         except MemoryError as error:
-            raise _out_of_memory(str(error)) from error
+            raise out_of_memory(str(error)) from error
         except ServiceError as error:
-            if error.__cause__ is not None and not isinstance(error.__cause__, ServiceError):
-                context.emit(Trouble(task.backend, "".join(traceback.format_exception(error))[-_TRACE_CHARS:]))
-            if device_lost(error.message) or device_lost(str(error.__cause__)):
-                os._exit(EXIT_STATUS)  # every page after this one would fail; a new process will not
+            report(error, request.backend, context)
             raise
 
-    def _colorize(self, task: PageTask, context: WorkerContext) -> PageOutcome:
-        clock = _Clock()
-        card = self._registry.spec(task.backend).card
+    def _handle_batch(self, tasks: Sequence[PageTask], context: Listener) -> None:
+        members = [_Member(context, index) for index in range(len(tasks))]
+        for member in members:
+            member.emit(Started())
+        pages: list[Ready] = []
+        for task, member in zip(tasks, members, strict=True):
+            with alone(task.backend, member):
+                page = self._prepared(task, member)
+                if isinstance(page, PageOutcome):
+                    member.emit(page)
+                else:
+                    pages.append(page)
+        if not pages:
+            return
+        try:
+            backend = self._backend(tasks[0].backend, All(pages))
+        except Cancelled:
+            raise
+        except Exception as error:
+            for page in pages:
+                with alone(page.task.backend, page.listener):
+                    raise error
+            return
+        for page in pages:
+            page.clock.lap("load")
+        run_together(backend, pages)
+
+    def _prepared(self, task: PageTask, listener: Listener) -> Ready | PageOutcome:
+        """The page decoded and checked; or finished, where it was in colour already."""
+        clock = Clock()
         page = decode_picture(task.data, self._plan.limits)
         if page.in_colour and task.options.colour_pages == "reject":
             raise InvalidInput("the page must be grey, but it is in colour already", reason="PAGE_IN_COLOUR")
         if page.in_colour and task.options.colour_pages == "keep":
-            return _kept(task, page, clock)
+            return kept(task, page, clock)
         grey = grey_of(page.pixels)
-        _check_fits(task, card, grey)
+        _check_fits(task, self._registry.spec(task.backend).card, grey)
         corners, places = corner_hits(task.hits, task.pictures, self._cache)
-        context.check()
+        listener.check()
         clock.lap("decode")
-        backend = self._backend(task.backend, context)
-        clock.lap("load")
         job = Job(
             page=grey,
             context=corners,
@@ -105,17 +151,9 @@ class Worker:
             palette=task.palette,
             parameters=dict(task.options.parameters),
         )
-        result = _run(backend, card, _with_callbacks(job, task.options, context))
-        context.check()
-        pixels = _repaired(result.pixels, grey) if task.options.luma == "keep" else result.pixels
-        clock.lap("compute")
-        return replace(
-            _encoded(pixels, task.options, clock),
-            used=tuple(result.used is None or bool(result.used[place]) for place in places),
-            confidence=None if result.confidence is None else float(result.confidence.mean(dtype=np.float64)) / 255,
-        )
+        return Ready(task, listener, clock, _with_callbacks(job, task.options, listener), tuple(places))
 
-    def _backend(self, name: str, context: WorkerContext) -> Backend:
+    def _backend(self, name: str, context: Listener) -> Backend:
         """The loaded back-end; loads it first if need be, and closes the one that was idle longest."""
         if name in self._backends:
             self._backends.move_to_end(name)
@@ -141,25 +179,9 @@ class Worker:
         return backend
 
 
-class _Clock:
-    """Nanoseconds by name of the part that just ended."""
-
-    def __init__(self) -> None:
-        self.ns: dict[str, int] = {}
-        self._last = time.perf_counter_ns()
-
-    def lap(self, name: str) -> None:
-        now = time.perf_counter_ns()
-        self.ns[name], self._last = now - self._last, now
-
-
 def _any_side(limits: ImageLimits) -> ImageLimits:
     """The same limits for context pictures, which may be narrow patches."""
     return replace(limits, min_side=1)
-
-
-def _out_of_memory(detail: str) -> Overloaded:
-    return Overloaded(f"the page does not fit into the worker's memory {detail}".rstrip(), reason="OUT_OF_MEMORY")
 
 
 def _check_fits(task: PageTask, card: Card, grey: UInt8[np.ndarray, "h w"]) -> None:
@@ -182,7 +204,7 @@ def _check_fits(task: PageTask, card: Card, grey: UInt8[np.ndarray, "h w"]) -> N
             )
 
 
-def _with_callbacks(job: Job, options: Options, context: WorkerContext) -> Job:
+def _with_callbacks(job: Job, options: Options, context: Listener) -> Job:
     """The job with progress and previews that go to the caller, and that raise when the caller has gone."""
     last = [-1]
 
@@ -209,109 +231,3 @@ def _preview(pixels: Pixels, side: int) -> Preview:
         pixels = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BOX))
     data = encode_picture(pixels, _PREVIEW_TYPE, _PREVIEW_QUALITY)
     return Preview(data, _PREVIEW_TYPE, pixels.shape[1], pixels.shape[0])
-
-
-def _run(backend: Backend, card: Card, job: Job) -> Result:
-    """The back-end's one result, checked.
-
-    Raises:
-        Cancelled: as the job's progress raised it.
-        ServiceError: BACKEND_FAILED or OUT_OF_MEMORY.
-    """
-    results: Iterator[Result] | None = None
-    try:
-        results = iter(backend.colorize([job]))
-        result = next(results, None)
-    except Cancelled:
-        raise
-    except MemoryError:
-        raise
-    except ServiceError as error:
-        raise _failed(f"back-end {card.name!r} failed: {error.message}", cause=error.reason) from error
-    except Exception as error:
-        if type(error).__name__ == "OutOfMemoryError":  # torch's; not imported here
-            raise _out_of_memory(f"of {card.device}") from error
-        kind = type(error).__name__
-        message = f"back-end {card.name!r} failed with {kind}; the server's log has the trace"
-        raise _failed(message, cause=kind) from error
-    finally:
-        close: Callable[[], None] | None = getattr(results, "close", None)
-        if close:
-            with contextlib.suppress(Exception):
-                close()
-    return _checked(result, card.name, job)
-
-
-def _failed(message: str, **metadata: str) -> ServiceError:
-    return ServiceError(message, reason="BACKEND_FAILED", metadata=metadata)  # INTERNAL on the wire
-
-
-def _checked(result: object, name: str, job: Job) -> Result:
-    if not isinstance(result, Result):
-        raise _failed(f"back-end {name!r} must yield a Result for each page, got {type(result).__name__}")
-    height, width = job.page.shape
-    _check_array(name, "pixels", result.pixels, "uint8", (height, width, 3))
-    if result.confidence is not None:
-        _check_array(name, "confidence", result.confidence, "uint8", (height, width))
-    if result.used is not None:
-        ranks = max((len(corner) for corner in job.context), default=0)
-        _check_array(name, "used", result.used, "bool", (len(job.context), ranks))
-    return result
-
-
-def _check_array(name: str, what: str, array: object, dtype: str, shape: tuple[int, ...]) -> None:
-    if not isinstance(array, np.ndarray):
-        raise _failed(f"back-end {name!r}: {what} must be an array, got {type(array).__name__}")
-    if array.dtype != np.dtype(dtype) or array.shape != shape:
-        raise _failed(
-            f"back-end {name!r}: {what} must be {dtype} of shape {shape}, got {array.dtype} of shape {array.shape}",
-            expected=f"{dtype} {shape}",
-            actual=f"{array.dtype} {array.shape}",
-        )
-
-
-def _repaired(pixels: Pixels, grey: UInt8[np.ndarray, "h w"]) -> Pixels:
-    """The same colour at exactly the page's luma."""
-    if np.array_equal(luma_of(pixels), grey):
-        return pixels
-    return with_luma(grey, chroma_of(pixels))
-
-
-def _kept(task: PageTask, page: Picture, clock: _Clock) -> PageOutcome:
-    """A page that is in colour already, as it came; the very same bytes where the type allows."""
-    clock.lap("decode")
-    options = task.options
-    if options.chroma_only or page.media_type != options.media_type:
-        outcome = _encoded(page.pixels, options, clock)
-    else:
-        outcome = _outcome(task.data, options, page.pixels, clock)
-    return replace(outcome, already_colour=True, used=(False,) * len(task.hits))
-
-
-def _encoded(pixels: Pixels, options: Options, clock: _Clock) -> PageOutcome:
-    if options.chroma_only:
-        data = encode_layer(chroma_layer(pixels))
-    else:
-        try:
-            data = encode_picture(pixels, options.media_type, options.jpeg_quality)
-        except InvalidInput as error:
-            raise InvalidInput(error.message, reason="IMAGE_TOO_LARGE") from error
-    return _outcome(data, options, pixels, clock)
-
-
-def _outcome(data: bytes, options: Options, pixels: Pixels, clock: _Clock) -> PageOutcome:
-    digest = hashlib.sha256(data).hexdigest()
-    clock.lap("encode")
-    return PageOutcome(
-        data=data,
-        media_type=options.media_type,
-        width=pixels.shape[1],
-        height=pixels.shape[0],
-        sha256=digest,
-        already_colour=False,
-        used=(),
-        confidence=None,
-        decode_ns=clock.ns["decode"],
-        compute_ns=clock.ns.get("compute", 0),
-        encode_ns=clock.ns["encode"],
-    )

@@ -179,6 +179,13 @@ def pickled_error(error: BaseException) -> bytes:
     return pickle.dumps(RemoteError(f"{type(error).__name__}: {error}", trace))
 
 
+def portable_error(error: BaseException) -> Exception:
+    """The error as the parent shall see it, sure to be picklable, for handlers that send errors as events."""
+    found = pickle.loads(pickled_error(error))  # noqa: S301  our own
+    assert isinstance(found, Exception)
+    return found
+
+
 def write(connection: Connection, kind: int, request_id: int, payload: bytes) -> None:
     """Sends one message: its header, then its pickle."""
     connection.send_bytes(_HEADER.pack(kind, request_id))

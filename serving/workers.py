@@ -45,11 +45,12 @@ from serving.worker_child import (
     WorkerContext,
     child_main,
     pickled,
+    portable_error,
     read,
     write,
 )
 
-__all__ = ["Handler", "RemoteError", "WorkerContext", "WorkerPool"]
+__all__ = ["Handler", "RemoteError", "WorkerContext", "WorkerPool", "portable_error"]
 
 _PAUSE_SECONDS = 0.5  # before the second attempt to start; doubles with each further one
 _LONGEST_PAUSE_SECONDS = 30.0
@@ -223,6 +224,7 @@ class WorkerPool:
         self._ids = itertools.count(1)
         self._names = itertools.count(1)
         self._closed = False
+        self._on_change: Callable[[], None] | None = None
         self._failures = 0  # starts and idle lives that ended badly, in a row
         self._not_before = 0.0  # time.monotonic(); no new process until then
         self._start_error = ""  # the text of the last failed build, while no later one has succeeded
@@ -237,6 +239,11 @@ class WorkerPool:
     def running(self) -> int:
         """Requests that are being computed, or being stopped."""
         return sum(worker.state == "busy" for worker in self._crew)
+
+    @property
+    def free(self) -> int:
+        """Ready workers that no request is waiting for."""
+        return max(0, sum(worker.state == "idle" for worker in self._crew) - self.queued)
 
     @property
     def capacity(self) -> int:
@@ -292,6 +299,31 @@ class WorkerPool:
             ServiceError: whatever the handler raised of this kind, as it is.
             RemoteError: the handler raised something else, or the request or the result can't be pickled.
         """
+        future = self.submit(request, timeout=timeout, on_event=on_event, on_position=on_position)
+        del request
+        try:
+            return await future
+        except asyncio.CancelledError:
+            self.abandon(future)
+            raise
+
+    def watch(self, act: Callable[[], None]) -> None:
+        """Calls `act` in the loop whenever a worker has become free, or has died."""
+        self._on_change = act
+
+    def submit(
+        self,
+        request: object,
+        *,
+        timeout: float | int | None = None,
+        on_event: Callable[[Any], None] | None = None,
+        on_position: Callable[[int], None] | None = None,
+    ) -> asyncio.Future[Any]:
+        """As `run`, for callers that do not wait: it is queued or begun when this returns; stop it by `abandon`.
+
+        Raises:
+            Overloaded, Unavailable, FailedState: as `run`, at once; what comes later is in the future.
+        """
         self._refuse_when_closed()
         self._fill()
         if not self._crew and self._start_error:
@@ -308,11 +340,14 @@ class WorkerPool:
         self._waiting.append(task)
         self._report_positions()
         self._dispatch()
-        try:
-            return await future
-        except asyncio.CancelledError:
-            self._abandon(task)
-            raise
+        return future
+
+    def abandon(self, future: asyncio.Future[Any]) -> None:
+        """Stops the work on what `submit` gave this future for; it is cancelled."""
+        future.cancel()
+        for task in [*self._waiting, *(worker.task for worker in self._crew if worker.task)]:
+            if task.future is future:
+                self._abandon(task)
 
     async def close(self) -> None:
         """Stops everything; waiting and running calls get Unavailable (DRAINING). Idempotent.
@@ -409,6 +444,11 @@ class WorkerPool:
             self._finish(worker, worker.task, kind, value)
         if not self._closed:
             self._dispatch()
+            self._changed()
+
+    def _changed(self) -> None:
+        if self._on_change:
+            self._on_change()
 
     def _finish(self, worker: _Worker, task: _Task, kind: int, value: object) -> None:
         if not self._closed:  # then the timer that will kill it must stay
@@ -445,6 +485,7 @@ class WorkerPool:
                 self._give_up_if_alone()
         _settle(worker.started)
         _settle(worker.gone)
+        self._changed()
 
     def _pause(self, at_least: float = 0.0) -> None:
         """No new process for a while: not at all after a first idle death, then ever longer."""

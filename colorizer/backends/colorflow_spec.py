@@ -59,7 +59,9 @@ def _check(settings: Mapping[str, str]) -> str:
 
 
 def _describe(card: Card, settings: Mapping[str, str]) -> Card:
-    """On the CPU if it is told to; slow, but it runs."""
+    """On the CPU if it is told to, slow, but it runs; pages together as many as the setting says."""
+    given = settings.get("batch", "")
+    card = replace(card, batch=min(64, max(1, int(given)))) if given.isdecimal() else card
     return replace(card, device="cpu") if settings.get("device") == "cpu" else card
 
 
@@ -91,6 +93,7 @@ SPEC = BackendSpec(
         device="cuda",
         determinism="tolerance",  # a page alone is equal to the bit; batch-mates change its rounding
         default_steps=DEFAULT_STEPS,
+        batch=4,
         code_licence="Apache-2.0",
         weights_licence="Academic Software Licence (ColorFlow), non-commercial; parts under terms of their own",
         parameters=described(Options),

@@ -72,6 +72,45 @@ class Probe:
         """Nothing to free."""
 
 
+class Together(Probe):
+    """Does all jobs at the same time, step by step, and notes for each call the seeds that came.
+
+    Parameters, beside the probe's: go (a file; nothing is done before it is there), bad (the seed whose page meets the
+    fault), room (more jobs than that are out of memory).
+    """
+
+    def colorize(self, jobs: Sequence[Job]) -> Iterator[Result]:
+        told = jobs[0].parameters
+        _note(jobs[0], "call " + " ".join(str(job.seed) for job in jobs))
+        while "go" in told and not Path(told["go"]).exists():
+            jobs[0].progress(0, jobs[0].steps or 2)
+            time.sleep(0.02)
+        if len(jobs) > int(told.get("room", "99")):
+            raise MemoryError
+        steps = jobs[0].steps or 2
+        for step in range(1, steps + 1):
+            time.sleep(float(told.get("seconds", "0")))
+            for job in jobs:
+                if str(job.seed) == told.get("bad"):
+                    self._fault(job)
+                job.progress(step, steps)
+                if job.preview:
+                    job.preview(np.full((*job.page.shape, 3), job.seed, np.uint8))
+            _note(jobs[0], f"step {step}")
+        for job in jobs:
+            if str(job.seed) == told.get("bad") and told.get("fault") == "size":
+                yield Result(np.zeros((5, 4, 3), np.uint8))
+                continue
+            pixels = np.empty((*job.page.shape, 3), np.uint8)
+            pixels[:] = self._colour(job)
+            _note(job, f"done {job.seed}")
+            yield Result(pixels)
+
+
+def _load_together(settings: Mapping[str, str]) -> Backend:
+    return Together()
+
+
 def _note(job: Job, line: str) -> None:
     if "trace" in job.parameters:
         with Path(job.parameters["trace"]).open("a") as file:
@@ -106,9 +145,12 @@ def _card(name: str, **changes: object) -> Card:
 
 
 PROBE = BackendSpec(_card("probe"), _load)
-MISSING = BackendSpec(_card("missing"), _load, lambda: "the package unobtainium is not installed; run pip install it")
+MISSING = BackendSpec(_card("missing"), _load, lambda _: "the package unobtainium is not installed; run pip install it")
 UNLOADABLE = BackendSpec(_card("unloadable"), _refuse)
 CUDA = BackendSpec(_card("cuda-only", device="cuda"), _load)
 OWN = BackendSpec(_card("own"), _load, own_process=True)
-OWN_MISSING = BackendSpec(_card("own-missing"), _load, lambda: "its weights are not here", own_process=True)
+OWN_MISSING = BackendSpec(_card("own-missing"), _load, lambda _: "its weights are not here", own_process=True)
+_TOGETHER = dict.fromkeys(("seconds", "trace", "fault", "go", "bad", "room"), "As it says.")
+TOGETHER = BackendSpec(_card("together", batch=4, parameters=_TOGETHER), _load_together)
+TOGETHER_OWN = BackendSpec(_card("together-own", batch=4, parameters=_TOGETHER), _load_together, own_process=True)
 # HIDDEN_IMPORT is meant not to exist: a spec that cannot be found is listed, and harms nobody.

@@ -91,6 +91,7 @@ def probe_settings(**changes: object) -> list[str]:
     settings = {
         "extra_backends": [f"tests.wire.colorizer_backends:{name}" for name in names],
         "default_backend": "probe",
+        "in_process": ["colorflow"],  # which would have a queue of its own
         "log_format": "json",
         **changes,
     }

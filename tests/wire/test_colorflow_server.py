@@ -20,6 +20,7 @@ from tests.wire.colorizer_talk import colorize, colour_picture, decoded, encoded
 from tests.wire.conftest import RunningServer
 from tests.wire.speaking import adding, picture, stub_of
 from tests.wire.test_colorizer_server import Live, connected, wait_until
+from tests.wire.test_page_batches import inside
 from tests.wire.test_remote_backends import child_of, says
 
 SMALL = {"area": str(128 * 128)}
@@ -104,6 +105,32 @@ def test_previews_and_a_chroma_layer_come_through(server: RunningServer) -> None
     answers = colorize(stub, one, steps=3, preview_every=1, chroma_only=True, parameters=SMALL)
     assert answers.pages["p"].previews
     assert decoded(answers.pages["p"].data, "RGBA").shape == (140, 100, 4)
+
+
+def test_pages_that_go_through_it_together_come_out_as_one_by_one(server: RunningServer) -> None:
+    stub = connected(server)
+    files = {key: grey_page(100, 140, seed) for seed, key in enumerate("abcd")}
+    pages = {key: list(page(key, data, [hit()], {"r": encoded(colour_picture())})) for key, data in files.items()}
+    given = {"steps": 2, "seed": 5, "parameters": SMALL}
+    alone = {key: decoded(colorize(stub, one, **given).pages[key].data) for key, one in pages.items()}
+    before = Live(stub, steps=1000, parameters=SMALL)
+    before.send(page("before"))
+    wait_until(lambda: "before" in before.answers.pages and bool(before.answers.pages["before"].progress), "progress")
+    together = Live(stub, **given)
+    for one in pages.values():
+        together.send(one)
+    child, metadata = inside(server, "colorflow")
+    info = pb.GetServerInfoRequest()
+    wait_until(lambda: child.GetServerInfo(info, metadata=metadata).queue_length == 5, "the pages in the child")
+    before.call.cancel()
+    wait_until(lambda: bool(together.answers.pages["d"].progress), "the last page's progress")
+    assert not together.answers.ended  # they are at it together
+    answers = together.finish()
+    assert answers.ended == list("abcd")
+    for key, expected in alone.items():
+        off = np.abs(decoded(answers.pages[key].data).astype(int) - expected.astype(int)) > 2
+        assert off.mean() <= 0.01, f"page {key}: {off.mean():.2%} of the values differ by more than 2"
+    assert np.ptp(alone["a"].astype(int), axis=-1).max() > 8
 
 
 def test_it_keeps_every_promise_over_the_wire(server: RunningServer) -> None:
