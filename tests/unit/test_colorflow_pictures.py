@@ -26,8 +26,6 @@ from colorizer.backends.colorflow.canvas import (
 )
 from colorizer.backends.colorflow.fit import (
     fit,
-    fit_converted,
-    on_white,
     page_patches,
     reference_patches,
     refined_size,
@@ -76,39 +74,10 @@ def test_the_published_refinement_sizes_are_one_and_a_half_times_the_page():
     assert [refined_size(size) for size in ((640, 640), (512, 800), (51, 80))] == [(960, 960), (768, 1200), (76, 120)]
 
 
-@pytest.mark.parametrize("mode", ["RGB", "L"])
-def test_pictures_without_palette_or_alpha_are_fitted_alike_in_both_ways(mode: str):
-    picture = noise(90, 140).convert(mode)
-    assert fit_converted(picture, (64, 64)).tobytes() == fit(picture, (64, 64)).tobytes()
-
-
-def test_a_palette_picture_keeps_its_tones_where_it_is_converted_first():
+def test_a_palette_picture_and_a_transparent_one_are_fitted_as_published():
     ramp = Image.fromarray(np.tile(np.arange(256, dtype=np.uint8), (64, 1)))
-    palette = ramp.quantize(8, dither=Image.Dither.NONE)
-    assert len(set(fit(palette, (100, 25)).tobytes())) <= 8
-    assert len(set(fit_converted(palette, (100, 25)).tobytes())) > 8
-
-
-def test_transparency_becomes_white_where_it_is_converted_first():
-    clear = Image.new("RGBA", (64, 64), (0, 0, 0, 0))
-    assert set(fit_converted(clear, (32, 32)).tobytes()) == {255}
-    assert set(fit(clear, (32, 32)).tobytes()) == {0}  # as published
-
-
-def test_half_transparent_black_becomes_middle_grey():
-    assert on_white(Image.new("LA", (4, 4), (0, 128))).getpixel((0, 0)) == (127, 127, 127)
-
-
-def test_a_transparent_colour_of_a_palette_becomes_white():
-    picture = Image.new("P", (4, 4), 1)
-    picture.putpalette([0, 0, 0, 10, 20, 30])
-    picture.info["transparency"] = 1
-    assert on_white(picture).getpixel((0, 0)) == (255, 255, 255)
-
-
-def test_a_picture_that_is_rgb_already_is_not_copied():
-    picture = noise(16, 16)
-    assert on_white(picture) is picture
+    assert len(set(fit(ramp.quantize(8, dither=Image.Dither.NONE), (100, 25)).tobytes())) <= 8  # nearest neighbour
+    assert set(fit(Image.new("RGBA", (64, 64), (0, 0, 0, 0)), (32, 32)).tobytes()) == {0}  # alpha dropped
 
 
 @pytest.mark.parametrize("cut", [page_patches, reference_patches])

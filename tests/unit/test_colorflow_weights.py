@@ -60,9 +60,16 @@ def change(path: Path, **changes: Any) -> None:
         torch.save(state, path)
 
 
+def networks_of(folder: Folder, style: str) -> list[torch.nn.Module]:
+    """All networks of a style, once everything that it needs has been looked at."""
+    folder.require([style], text=False)
+    own = [part for part in parts_of([style], text=False) if part.kind not in ("plain", "lora", "unet", "transformer")]
+    return [folder.backbone(STYLES[style]), *(folder.network(part) for part in own)]
+
+
 def message_of(folder: Path, style: str) -> str:
     with pytest.raises(FailedState) as caught:
-        Folder.open(folder).models(STYLES[style])
+        networks_of(Folder.open(folder), style)
     assert caught.value.reason == "WEIGHTS_INVALID"
     return caught.value.message
 
@@ -78,16 +85,12 @@ def test_a_whole_folder_has_nothing_wrong_and_every_style_loads(whole: Path) -> 
     folder = Folder.open(whole)
     assert all(report.ok for report in folder.require(STYLES))
     for style in STYLES.values():
-        models = folder.models(style)
-        networks = [models.backbone, models.guider, models.vae, models.fusion]
-        networks += [models.lines] if models.lines is not None else list(models.tone or ())
-        assert (models.tone is None) == (models.lines is not None) == (style.guide != "tone")
-        for network in networks:
+        for network in networks_of(folder, style.name):
             tensors = [*network.parameters(), *network.buffers()]
             assert not any(tensor.is_meta or tensor.requires_grad for tensor in tensors)
             assert all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
             assert not network.training
-        assert models.schedule["num_train_timesteps"] == 1000
+        assert folder.schedule(style.backbone)["num_train_timesteps"] == 1000
 
 
 def test_the_small_folder_is_always_the_same(whole: Path, tmp_path: Path) -> None:
@@ -135,7 +138,7 @@ def test_a_merged_adapter_changes_the_backbone_as_one_beside_it_does(whole: Path
 
 def test_a_style_that_is_not_there_stops_itself_alone(models: Path) -> None:
     shutil.rmtree(models / "sketch")
-    Folder.open(models).models(STYLES["shading"])
+    networks_of(Folder.open(models), "shading")
     message = message_of(models, "sketch")
     assert "3 of" in message
     for name in ("sketch/guider", "sketch/lora", "sketch/fusion"):
@@ -288,7 +291,7 @@ def test_shards_are_read_and_a_missing_shard_is_named(models: Path) -> None:
         save_file({key: state[key] for key in held}, folder / shard)
     index = {"weight_map": {key: shard for shard, held in shards.items() for key in held}}
     (folder / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index))
-    Folder.open(models).models(STYLES["sketch"])
+    networks_of(Folder.open(models), "sketch")
     (folder / next(iter(shards))).unlink()
     assert f"{folder / next(iter(shards))} is missing" in message_of(models, "sketch")
 
@@ -307,7 +310,7 @@ def test_an_index_cannot_name_files_outside_its_folder(models: Path) -> None:
 def test_a_base_model_is_the_folder_that_is_named(models: Path, tmp_path: Path) -> None:
     moved = tmp_path / "elsewhere"
     (models / "stable-diffusion-v1-5").rename(moved)
-    Folder.open(models, bases={"sd": str(moved)}).models(STYLES["gray"])
+    networks_of(Folder.open(models, bases={"sd": str(moved)}), "gray")
     message = message_of(models, "gray")
     assert "stable-diffusion-v1-5/stable-diffusion-v1-5 is no folder and not in the local hub cache" in message
     assert "HF_HUB_OFFLINE is set" in message
@@ -337,7 +340,7 @@ def test_sums_are_remembered_until_a_file_changes_and_nothing_is_written_beside_
 ) -> None:
     before = sorted(models.rglob("*"))
     folder, cache = Folder.open(models), tmp_path / "sums"
-    first = folder.sums(["gray"], cache)
+    first = sources.sums_of(folder.homes, ["gray"], cache)
     assert first["GraySD/unet_lora.bin"] == sources.sha256(models / "GraySD/unet_lora.bin")
     assert "sd/unet/diffusion_pytorch_model.safetensors" in first
     read: list[Path] = []
@@ -348,10 +351,10 @@ def test_sums_are_remembered_until_a_file_changes_and_nothing_is_written_beside_
         return real(path)
 
     monkeypatch.setattr(sources, "sha256", counted)
-    assert folder.sums(["gray"], cache) == first
+    assert sources.sums_of(folder.homes, ["gray"], cache) == first
     assert read == []
     change(models / "GraySD/unet_lora.bin", more=torch.zeros(1))
-    assert folder.sums(["gray"], cache)["GraySD/unet_lora.bin"] != first["GraySD/unet_lora.bin"]
+    assert sources.sums_of(folder.homes, ["gray"], cache)["GraySD/unet_lora.bin"] != first["GraySD/unet_lora.bin"]
     assert read == [models / "GraySD/unet_lora.bin"]
     assert sorted(models.rglob("*")) == before
 

@@ -21,8 +21,8 @@ def fit(picture: Image.Image, target: Size) -> Image.Image:
     """The picture cropped to the target's aspect ratio and resized to it, in RGB, exactly as published.
 
     The resize is bicubic and happens in the picture's own mode (a palette or 1-bit picture is resized by nearest
-    neighbour); RGB comes last and alpha is dropped. `fit_converted` is the kinder form for pictures of any mode;
-    for RGB and grey ones the two are the same.
+    neighbour); RGB comes last and alpha is dropped. A page that came through `serving.images` is upright
+    RGB or grey already, for which none of this matters.
 
     Args:
         picture: any PIL mode. EXIF orientation is not applied.
@@ -36,27 +36,6 @@ def fit(picture: Image.Image, target: Size) -> Image.Image:
     box = fit_box(*picture.size, target)
     cropped = picture if box == (0, 0, *picture.size) else picture.crop(box)
     return cropped.resize(target, Image.Resampling.BICUBIC).convert("RGB")
-
-
-def fit_converted(picture: Image.Image, target: Size) -> Image.Image:
-    """As `fit`, but converted to RGB on white before the resize, so that palette pictures keep their tones.
-
-    Args:
-        picture: any PIL mode. EXIF orientation is not applied (`serving.images` does that when it decodes).
-        target: width, height in pixels.
-
-    Raises:
-        InvalidInput: as `serving.geometry.fit_box`.
-    """
-    return fit(on_white(picture), target)
-
-
-def on_white(picture: Image.Image) -> Image.Image:
-    """The picture in RGB, its transparency composited on white; the picture itself where it is RGB already."""
-    if not picture.has_transparency_data:
-        return picture if picture.mode == "RGB" else picture.convert("RGB")
-    layer = picture.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
 
 
 def page_patches(page: Image.Image) -> list[Image.Image]:

@@ -18,13 +18,9 @@ from torch import Tensor, nn
 
 from colorizer.backends.colorflow import lora, sources, states
 from colorizer.backends.colorflow.files import SETTINGS_FILE, Found, Home, Homes, Part, part_named, parts_of
-from colorizer.backends.colorflow.gsrp import FusionNet
-from colorizer.backends.colorflow.guider_pixart import PixArtGuider, resolve_alias
-from colorizer.backends.colorflow.guider_sd import ColorGuiderSD
+from colorizer.backends.colorflow.guider_pixart import resolve_alias
 from colorizer.backends.colorflow.keys import Difference, Shapes, compare, named
-from colorizer.backends.colorflow.lines import LineNet
 from colorizer.backends.colorflow.networks import BACKBONES, build, misfit, read_json, shapes_of, uninitialised
-from colorizer.backends.colorflow.screen import ToneDecoder, ToneEncoder
 from colorizer.backends.colorflow.styles import STYLES, Backbone, Style
 from serving.errors import FailedState, ServiceError
 
@@ -57,20 +53,6 @@ class Report:
     def sentences(self, shown: int | None = None) -> tuple[str, ...]:
         """Everything that is wrong with it; long lists shortened to `shown` names."""
         return (*self.problems, *self.difference.sentences(shown))
-
-
-@dataclass(frozen=True)
-class Models:
-    """The networks of one style, on one device."""
-
-    style: Style
-    backbone: Any  # UNet2DConditionModel or PixArtTransformer2DModel, with the style's LoRA
-    guider: ColorGuiderSD | PixArtGuider
-    vae: Any  # AutoencoderKL
-    fusion: FusionNet
-    lines: LineNet | None  # of sketch and shading, float32
-    tone: tuple[ToneEncoder, ToneDecoder] | None  # of gray, float32
-    schedule: Mapping[str, Any]  # the base model's scheduler_config.json
 
 
 class Folder:
@@ -241,37 +223,6 @@ class Folder:
         nn.Module.to(network, device=device, dtype=dtype)
         return network
 
-    def models(
-        self,
-        style: Style,
-        *,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
-        adapter: Adapter = "merged",
-    ) -> Models:
-        """All networks of one style but the text encoder; the nets that prepare the page stay float32.
-
-        Raises:
-            FailedState: WEIGHTS_INVALID, naming everything that is wrong, before anything is loaded.
-        """
-        self.require([style.name], text=False)
-        home = "sd" if style.backbone == "sd" else "pixart"
-
-        def load(name: str, kind: torch.dtype = dtype) -> Any:
-            return self.network(part_named(name), device=device, dtype=kind)
-
-        toned = style.guide == "tone"
-        return Models(
-            style,
-            self.backbone(style, device=device, dtype=dtype, adapter=adapter),
-            load(f"{style.name}/guider"),
-            load(f"{home}/vae"),
-            load(f"{style.name}/fusion"),
-            None if toned else load("lines", torch.float32),
-            (load("tone/encoder", torch.float32), load("tone/decoder", torch.float32)) if toned else None,
-            self.schedule(style.backbone),
-        )
-
     def _built(self, part: Part) -> nn.Module:
         return build(part, self.homes, self.sizes)
 
@@ -281,18 +232,6 @@ class Folder:
         if found.missing:
             raise FailedState("; ".join(found.missing), reason="WEIGHTS_INVALID")
         return read_json(found.weights[0])
-
-    def sums(self, styles: Iterable[str], cache: Path | None, *, text: bool = False) -> dict[str, str]:
-        """Sha256 of the weights that those styles load, by path within the model folder or base model.
-
-        Args:
-            styles: names from STYLES.
-            cache: folder of ours in which sums are remembered by path, size and time of change; None: nowhere.
-            text: with the text encoders.
-
-        Cost: one read of every file that is not remembered.
-        """
-        return sources.sums_of(self.homes, styles, cache, text=text)
 
 
 def grouped(reports: Iterable[Report], shown: int | None) -> dict[str, list[str]]:
