@@ -33,7 +33,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def settings(folder: Path, **more: str) -> dict[str, str]:
     prompts = str(folder.parent / "prompts")
-    return {"device": "cpu", "models": str(folder), "accept_licence": "non-commercial", "prompts": prompts, **more}
+    own = {"device": "cpu", "models": str(folder), "accept_licence": "non-commercial", "prompts": prompts}
+    return own | more
 
 
 def loaded(folder: Path, **more: str) -> ColorFlow:
@@ -306,3 +307,14 @@ def test_a_page_that_does_not_fit_alone_says_so(backend: ColorFlow, monkeypatch:
     out_of_memory_above(backend, 0, monkeypatch)
     with pytest.raises(torch.OutOfMemoryError):
         run(backend, job())
+
+
+@pytest.mark.parametrize("damage", [b"", b"x" * 500])
+def test_damaged_prompt_embeddings_are_made_again(folder: Path, tmp_path: Path, damage: bytes) -> None:
+    prompts = tmp_path / "prompts"
+    expected = run(loaded(folder, prompts=str(prompts)), job())[0]
+    (file,) = prompts.iterdir()
+    whole = file.read_bytes()
+    file.write_bytes(damage)
+    np.testing.assert_array_equal(run(loaded(folder, prompts=str(prompts)), job())[0], expected)
+    assert len(file.read_bytes()) == len(whole)

@@ -33,6 +33,7 @@ from colorizer.backends.colorflow.fit import (
 from colorizer.backends.colorflow.lines import LineNet, extract_lines, shade
 from colorizer.backends.colorflow.screen import ToneDecoder, ToneEncoder, screen_tone, screened_page, tone_of
 from serving.errors import InvalidInput
+from serving.geometry import corner_boxes
 
 NORM_TOLERANCE = 1e-5
 RED, GREEN, BLUE, GREY = (200, 0, 0), (0, 200, 0), (0, 0, 200), (90, 90, 90)
@@ -81,9 +82,21 @@ def test_a_palette_picture_and_a_transparent_one_are_fitted_as_published():
 
 
 @pytest.mark.parametrize("cut", [page_patches, reference_patches])
-def test_a_picture_too_small_for_corners_is_refused(cut):
-    with pytest.raises(InvalidInput, match="at least 16 x 16 pixels, got 15 x 40"):
-        cut(noise(15, 40))
+def test_a_picture_too_small_for_patches_is_refused(cut):
+    with pytest.raises(InvalidInput, match="at least 4 x 4 pixels, got 3 x 40"):
+        cut(noise(3, 40))
+
+
+@given(size=st.tuples(st.integers(16, 300), st.integers(16, 300)))
+def test_the_patches_of_a_page_are_the_corners_that_retrieval_embeds(size: tuple[int, int]):
+    page = Image.new("RGB", size)
+    assert [patch.size for patch in page_patches(page)] == [(box.width, box.height) for box in corner_boxes(*size)]
+
+
+def test_a_crop_that_leaves_nothing_is_black_or_refused_as_published():
+    assert set(fit(Image.new("RGB", (1, 9), "white"), (80, 51)).tobytes()) == {0}
+    with pytest.raises(InvalidInput, match="leaves nothing"):
+        fit(Image.new("RGB", (900, 1), "white"), (51, 80))
 
 
 # canvas

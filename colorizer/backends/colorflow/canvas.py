@@ -17,7 +17,7 @@ from PIL import Image
 
 from colorizer.backends.colorflow.fit import Size, fit
 from serving.errors import InvalidInput
-from serving.geometry import CORNERS, Box
+from serving.geometry import CORNERS, Box, fit_box
 
 RANKS = 3  # patches for each corner of the page
 MARGIN = 1  # white pixels on each side of a patch in its tile
@@ -147,6 +147,7 @@ def _squeezed(patch: Image.Image, page: Size) -> Image.Image:
     if patch.size in ((width, height), (width // 4 * 3, height // 4 * 3)):
         return patch.resize(inner, Image.Resampling.BICUBIC)
     try:
-        return fit(patch, inner)
+        fit_box(*patch.size, inner)
     except InvalidInput:  # too thin to be cropped
         return patch.convert("RGB").resize(inner, Image.Resampling.BICUBIC)
+    return fit(patch, inner)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from PIL import Image
 
 from serving.errors import InvalidInput
-from serving.geometry import corner_boxes, fit_box, reference_boxes
+from serving.geometry import fit_box
 
 GUIDE_SCALE = 1.5  # sides of the finished picture, and of its grey guide, over the page's in the canvas
 
@@ -28,36 +28,43 @@ def fit(picture: Image.Image, target: Size) -> Image.Image:
         picture: any PIL mode. EXIF orientation is not applied.
         target: width, height in pixels.
 
+    Returns:
+        The picture; black where the crop leaves no row of it, as published.
+
     Raises:
-        InvalidInput: as `serving.geometry.fit_box`.
+        InvalidInput: the crop leaves no column of it.
 
     Source: as `serving.geometry.fit_box`, steps 4 and 5.
     """
-    box = fit_box(*picture.size, target)
+    try:
+        box = fit_box(*picture.size, target)
+    except InvalidInput:
+        if picture.width * target[1] > picture.height * target[0]:
+            raise
+        return Image.new("RGB", target)
     cropped = picture if box == (0, 0, *picture.size) else picture.crop(box)
     return cropped.resize(target, Image.Resampling.BICUBIC).convert("RGB")
 
 
 def page_patches(page: Image.Image) -> list[Image.Image]:
-    """The four query patches of a fitted page, in the order of `serving.geometry.CORNERS`.
+    """The query patches of a fitted page: 3/4 of each side, row by row, as far as they fit.
+
+    From 16 pixels a side they are the four of `serving.geometry.corner_boxes`; smaller pages can have more.
 
     Raises:
-        InvalidInput: the page is smaller than 16 pixels on a side.
+        InvalidInput: a side is under 4 pixels.
     """
-    _check_side(page)
-    return [page.crop(box) for box in corner_boxes(*page.size)]
+    (width, height), (dx, dy) = page.size, (page.width // 4, page.height // 4)
+    if min(dx, dy) < 1:
+        raise InvalidInput(f"patches need a picture of at least 4 x 4 pixels, got {width} x {height}")
+    rows, columns = range(0, height - 3 * dy + 1, dy), range(0, width - 3 * dx + 1, dx)
+    return [page.crop((x, y, x + 3 * dx, y + 3 * dy)) for y in rows for x in columns]
 
 
 def reference_patches(reference: Image.Image) -> list[Image.Image]:
-    """The five patches of a fitted reference: the whole picture, then its four corners.
+    """The patches of a fitted reference: the whole picture, then those of `page_patches`.
 
     Raises:
-        InvalidInput: the reference is smaller than 16 pixels on a side.
+        InvalidInput: as `page_patches`.
     """
-    _check_side(reference)
-    return [reference.crop(box) for box in reference_boxes(*reference.size)]
-
-
-def _check_side(picture: Image.Image) -> None:
-    if min(picture.size) < 16:
-        raise InvalidInput(f"patches need a picture of at least 16 x 16 pixels, got {picture.width} x {picture.height}")
+    return [reference, *page_patches(reference)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import tempfile
@@ -60,7 +61,7 @@ def text_for(
 
     Raises:
         FailedState: no cached embeddings fit and there is no encoder.
-        CorruptData: the cached file cannot be read.
+        CorruptData: the cached file cannot be read, and there is no encoder.
         InvalidInput: a prompt is longer than the encoder takes.
 
     Cost: with a fitting file one small read, and the hash of the weights; without it, one pass of the encoder.
@@ -69,8 +70,9 @@ def text_for(
         return _cached_alone(kind, cache, prompts)
     key = text_key(kind, prompts, digest or weights_digest(encoder), dtype)
     file = cache if cache.suffix == ".safetensors" else cache / f"{kind}-{key[:16]}.safetensors"
-    if file.is_file() and _header(file).get("key") == key:
-        return load_text(file, kind, prompts)
+    with contextlib.suppress(CorruptData):  # our own file: it is made again
+        if file.is_file() and _header(file).get("key") == key:
+            return load_text(file, kind, prompts)
     compute: Callable[..., Text] = {"sd": encode_sd, "pixart": encode_pixart}[kind]
     text = compute(encoder, prompts, device=device, dtype=dtype)
     save_text(file, text, kind, prompts, key)
