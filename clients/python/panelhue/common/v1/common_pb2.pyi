@@ -80,7 +80,7 @@ class Provenance(_message.Message):
     def __init__(self, origin: _Optional[_Union[Origin, str]] = ..., depth: _Optional[int] = ..., parent_ids: _Optional[_Iterable[str]] = ..., backend: _Optional[str] = ..., source: _Optional[str] = ...) -> None: ...
 
 class Bound(_message.Message):
-    __slots__ = ("max_chapter", "min_chapter", "max_depth", "all_tags", "any_tags", "none_tags", "exclude_reference_ids")
+    __slots__ = ("max_chapter", "min_chapter", "max_depth", "all_tags", "any_tags", "none_tags", "exclude_reference_ids", "exclude_near_duplicates")
     MAX_CHAPTER_FIELD_NUMBER: _ClassVar[int]
     MIN_CHAPTER_FIELD_NUMBER: _ClassVar[int]
     MAX_DEPTH_FIELD_NUMBER: _ClassVar[int]
@@ -88,6 +88,7 @@ class Bound(_message.Message):
     ANY_TAGS_FIELD_NUMBER: _ClassVar[int]
     NONE_TAGS_FIELD_NUMBER: _ClassVar[int]
     EXCLUDE_REFERENCE_IDS_FIELD_NUMBER: _ClassVar[int]
+    EXCLUDE_NEAR_DUPLICATES_FIELD_NUMBER: _ClassVar[int]
     max_chapter: int
     min_chapter: int
     max_depth: int
@@ -95,7 +96,8 @@ class Bound(_message.Message):
     any_tags: _containers.RepeatedScalarFieldContainer[str]
     none_tags: _containers.RepeatedScalarFieldContainer[str]
     exclude_reference_ids: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, max_chapter: _Optional[int] = ..., min_chapter: _Optional[int] = ..., max_depth: _Optional[int] = ..., all_tags: _Optional[_Iterable[str]] = ..., any_tags: _Optional[_Iterable[str]] = ..., none_tags: _Optional[_Iterable[str]] = ..., exclude_reference_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+    exclude_near_duplicates: bool
+    def __init__(self, max_chapter: _Optional[int] = ..., min_chapter: _Optional[int] = ..., max_depth: _Optional[int] = ..., all_tags: _Optional[_Iterable[str]] = ..., any_tags: _Optional[_Iterable[str]] = ..., none_tags: _Optional[_Iterable[str]] = ..., exclude_reference_ids: _Optional[_Iterable[str]] = ..., exclude_near_duplicates: bool = ...) -> None: ...
 
 class Hit(_message.Message):
     __slots__ = ("corner", "rank", "score", "reference_id", "box", "reference_width", "reference_height", "chapter", "page", "provenance", "tags", "picture_key", "picture_box", "used", "query")

@@ -70,6 +70,11 @@ class RetrievalServiceStub(object):
                 request_serializer=panelhue_dot_retrieval_dot_v1_dot_retrieval__pb2.AddReferencesRequest.SerializeToString,
                 response_deserializer=panelhue_dot_retrieval_dot_v1_dot_retrieval__pb2.AddReferencesResponse.FromString,
                 _registered_method=True)
+        self.ImportReferences = channel.stream_stream(
+                '/panelhue.retrieval.v1.RetrievalService/ImportReferences',
+                request_serializer=panelhue_dot_retrieval_dot_v1_dot_retrieval__pb2.ImportReferencesRequest.SerializeToString,
+                response_deserializer=panelhue_dot_retrieval_dot_v1_dot_retrieval__pb2.ImportReferencesResponse.FromString,
+                _registered_method=True)
         self.ListReferences = channel.unary_unary(
                 '/panelhue.retrieval.v1.RetrievalService/ListReferences',
                 request_serializer=panelhue_dot_retrieval_dot_v1_dot_retrieval__pb2.ListReferencesRequest.SerializeToString,
@@ -104,6 +109,11 @@ class RetrievalServiceStub(object):
                 '/panelhue.retrieval.v1.RetrievalService/SearchVectors',
                 request_serializer=panelhue_dot_retrieval_dot_v1_dot_retrieval__pb2.SearchVectorsRequest.SerializeToString,
                 response_deserializer=panelhue_dot_retrieval_dot_v1_dot_retrieval__pb2.SearchVectorsResponse.FromString,
+                _registered_method=True)
+        self.SearchText = channel.unary_unary(
+                '/panelhue.retrieval.v1.RetrievalService/SearchText',
+                request_serializer=panelhue_dot_retrieval_dot_v1_dot_retrieval__pb2.SearchTextRequest.SerializeToString,
+                response_deserializer=panelhue_dot_retrieval_dot_v1_dot_retrieval__pb2.SearchTextResponse.FromString,
                 _registered_method=True)
         self.GetSeriesStats = channel.unary_unary(
                 '/panelhue.retrieval.v1.RetrievalService/GetSeriesStats',
@@ -174,8 +184,20 @@ class RetrievalServiceServicer(object):
         reference is synced to disk and visible to the next search. A picture that cannot be taken is rejected with the
         reason, and the stream goes on.
         Errors: NOT_FOUND, INVALID_ARGUMENT (the order of messages is broken), FAILED_PRECONDITION (the series' embedder
-        cannot be loaded or has changed), RESOURCE_EXHAUSTED (disk or map full), DEADLINE_EXCEEDED (the client was silent
-        for longer than the server's idle limit).
+        cannot be loaded or has changed), RESOURCE_EXHAUSTED (disk or map full, or a quota is used up; the details hold a
+        google.rpc.QuotaFailure), DEADLINE_EXCEEDED (the client was silent for longer than the server's idle limit).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ImportReferences(self, request_iterator, context):
+        """Adds references whose vectors the caller already has: from another pool of the same embedding space, from a bulk job
+        elsewhere, or of a series that only takes ready-made vectors. In: `options`, then batches. Out: per batch one
+        response with a result for each reference, in order; those that are added share one transaction, and the response
+        means that it is synced to disk and visible to the next search. The pictures are not decoded: a caller answers for
+        its vectors, and for sizes and boxes that fit the picture.
+        Errors: as AddReferences, and FAILED_PRECONDITION (the vectors are of another embedding space).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -225,7 +247,8 @@ class RetrievalServiceServicer(object):
         """The context of a page. In: `options`, then, unless it names a stored reference, the page's `chunk`s. Out: one
         `summary` with all hits, then the pictures that the hits point to, each as `picture` and `chunk`s.
         Errors: NOT_FOUND (series or stored reference), INVALID_ARGUMENT (the page cannot be read), FAILED_PRECONDITION
-        (the embedder cannot be loaded, or min_generation is ahead of the pool), DEADLINE_EXCEEDED (the client was silent
+        (the embedder cannot be loaded, min_generation is ahead of the pool, or the history no longer reaches back to
+        as_of_generation), DEADLINE_EXCEEDED (the client was silent
         for longer than the server's idle limit), RESOURCE_EXHAUSTED (too many searches at once), ABORTED (a reference was
         removed before its pixels were sent; ask again).
         """
@@ -236,7 +259,17 @@ class RetrievalServiceServicer(object):
     def SearchVectors(self, request, context):
         """The nearest stored patches of vectors that the caller made itself.
         Errors: NOT_FOUND, INVALID_ARGUMENT (length, NaN or zero vectors), FAILED_PRECONDITION (vectors of another
-        embedding space, or min_generation is ahead of the pool), RESOURCE_EXHAUSTED (too many searches at once).
+        embedding space, min_generation is ahead of the pool, or the history no longer reaches back to as_of_generation),
+        RESOURCE_EXHAUSTED (too many searches at once).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SearchText(self, request, context):
+        """The nearest stored patches of a text, where the series' embedder has a text tower.
+        Errors: NOT_FOUND, INVALID_ARGUMENT (an empty or too long text), FAILED_PRECONDITION (the embedder has no text tower
+        or cannot be loaded, or as SearchVectors), RESOURCE_EXHAUSTED (too many searches at once).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -291,6 +324,11 @@ def add_RetrievalServiceServicer_to_server(servicer, server):
                     request_deserializer=panelhue_dot_retrieval_dot_v1_dot_retrieval__pb2.AddReferencesRequest.FromString,
                     response_serializer=panelhue_dot_retrieval_dot_v1_dot_retrieval__pb2.AddReferencesResponse.SerializeToString,
             ),
+            'ImportReferences': grpc.stream_stream_rpc_method_handler(
+                    servicer.ImportReferences,
+                    request_deserializer=panelhue_dot_retrieval_dot_v1_dot_retrieval__pb2.ImportReferencesRequest.FromString,
+                    response_serializer=panelhue_dot_retrieval_dot_v1_dot_retrieval__pb2.ImportReferencesResponse.SerializeToString,
+            ),
             'ListReferences': grpc.unary_unary_rpc_method_handler(
                     servicer.ListReferences,
                     request_deserializer=panelhue_dot_retrieval_dot_v1_dot_retrieval__pb2.ListReferencesRequest.FromString,
@@ -325,6 +363,11 @@ def add_RetrievalServiceServicer_to_server(servicer, server):
                     servicer.SearchVectors,
                     request_deserializer=panelhue_dot_retrieval_dot_v1_dot_retrieval__pb2.SearchVectorsRequest.FromString,
                     response_serializer=panelhue_dot_retrieval_dot_v1_dot_retrieval__pb2.SearchVectorsResponse.SerializeToString,
+            ),
+            'SearchText': grpc.unary_unary_rpc_method_handler(
+                    servicer.SearchText,
+                    request_deserializer=panelhue_dot_retrieval_dot_v1_dot_retrieval__pb2.SearchTextRequest.FromString,
+                    response_serializer=panelhue_dot_retrieval_dot_v1_dot_retrieval__pb2.SearchTextResponse.SerializeToString,
             ),
             'GetSeriesStats': grpc.unary_unary_rpc_method_handler(
                     servicer.GetSeriesStats,
@@ -516,6 +559,33 @@ class RetrievalService(object):
             _registered_method=True)
 
     @staticmethod
+    def ImportReferences(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/panelhue.retrieval.v1.RetrievalService/ImportReferences',
+            panelhue_dot_retrieval_dot_v1_dot_retrieval__pb2.ImportReferencesRequest.SerializeToString,
+            panelhue_dot_retrieval_dot_v1_dot_retrieval__pb2.ImportReferencesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ListReferences(request,
             target,
             options=(),
@@ -694,6 +764,33 @@ class RetrievalService(object):
             '/panelhue.retrieval.v1.RetrievalService/SearchVectors',
             panelhue_dot_retrieval_dot_v1_dot_retrieval__pb2.SearchVectorsRequest.SerializeToString,
             panelhue_dot_retrieval_dot_v1_dot_retrieval__pb2.SearchVectorsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SearchText(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/panelhue.retrieval.v1.RetrievalService/SearchText',
+            panelhue_dot_retrieval_dot_v1_dot_retrieval__pb2.SearchTextRequest.SerializeToString,
+            panelhue_dot_retrieval_dot_v1_dot_retrieval__pb2.SearchTextResponse.FromString,
             options,
             channel_credentials,
             insecure,
