@@ -225,6 +225,19 @@ class Stored:
 
 
 @dataclass(frozen=True)
+class ImportItem:
+    """A reference whose vectors the caller has made."""
+
+    draft: Draft
+    data: bytes  # the picture's file, which is not decoded
+    vectors: Float32[np.ndarray, "n dim"]  # any length but zero
+    boxes: Int32[np.ndarray, "n 4"]  # x0, y0, x1, y1 in the picture's pixels
+    width: int  # pixels, orientation applied
+    height: int
+    media_type: str
+
+
+@dataclass(frozen=True)
 class StoredPatches:
     """The patches of one reference as they come from the store."""
 
@@ -374,3 +387,8 @@ class Stats:
     by_chapter: Mapping[int, int]
     by_depth: Mapping[int, int]
     without_chapter: int
+    dead_share: float = 0.0  # greatest share of removed references' rows in a segment; 0 while it is not loaded
+    serving_kind: str = EXACT  # what is searched now
+    measured_recall: float = 0.0  # of an approximate kind; 0: none was measured
+    index_note: str = ""  # why it is not searched as its options ask; "": it is
+    migration: Migration | None = None  # under way
