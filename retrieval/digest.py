@@ -65,9 +65,12 @@ def mean_colours(colours: Colours) -> UInt8[np.ndarray, "n 3"]:
     return _encoded(_linear()[colours].mean(axis=(1, 2), dtype=np.float64))
 
 
-def mean_difference(one: Colours, other: Colours) -> float:
-    """Mean CIEDE2000 over all cells of two pictures with as many patches."""
-    return float(ciede2000(lab_of(one), lab_of(other)).mean())
+def mean_differences(
+    one: UInt8[np.ndarray, "m n grid grid 3"], other: UInt8[np.ndarray, "m n grid grid 3"]
+) -> Float64[np.ndarray, "m"]:
+    """Mean CIEDE2000 over all cells, for each of m pairs of pictures with n patches each."""
+    means: Float64[np.ndarray, "m"] = ciede2000(lab_of(one), lab_of(other)).mean(axis=(1, 2, 3))
+    return means
 
 
 def _linear() -> Float32[np.ndarray, "256"]:
