@@ -19,7 +19,7 @@ PATCH_BYTES = GRID * GRID * 3
 _LOOK_SIDE = 192  # about the shorter side, pixels, of the reduced picture that the means are taken of
 
 Boxes = Int32[np.ndarray, "n 4"]  # x0, y0, x1, y1 in the picture's pixels
-Colours = UInt8[np.ndarray, "n grid grid 3"]
+Colours = UInt8[np.ndarray, "_ grid grid 3"]  # by patch, row, column; sRGB
 
 
 def digest_of(pixels: UInt8[np.ndarray, "h w 3"], boxes: Boxes) -> bytes:

@@ -3,6 +3,12 @@
 Two references are alike if every patch of one is like the same patch of the other, and their coarse colours agree. The
 drawing is compared by the pool's own vectors, which may not see colour at all; so the colours are compared by the
 digests.
+
+Measured with the weight-free embedder on pages of two published comics (35 and 20) and of the made-up series (18). Copies
+as JPEG of quality 60 and 85, scaled by 0.5, 0.8 and 1.25, and both: least score of a patch 0.9993, mean CIEDE2000 at most
+0.8; with a strip of 1 % cut off two sides 0.993 and 1.9. Two different pages: score at most 0.90. The same drawing with
+all hues turned by 120 degrees: CIEDE2000 at least 4.2 (a score of up to 0.999: vectors alone do not tell). So 0.98 and 3
+lie in the middle of wide gaps. A slight change of hue, of some 15 degrees, may pass as a copy.
 """
 
 from __future__ import annotations
@@ -16,7 +22,7 @@ from jaxtyping import Bool, Float32, Int64
 from retrieval.digest import Colours, mean_differences, read_digest
 from retrieval.types import Reference
 
-MIN_SCORE = 0.98  # of the contract; see docs/decisions/0009-near-duplicates.md
+MIN_SCORE = 0.98  # of the contract
 MAX_COLOUR_DIFFERENCE = 3.0  # mean CIEDE2000; of the contract
 BLOCK = 1024  # references compared with as many others at a time: 4 MiB of scores
 CHUNK = 512  # pairs whose patches are read at a time
