@@ -1,6 +1,7 @@
 """The `open_clip` embedder: the image tower of any CLIP-like model, from the hub or from a local file.
 
-The only module of this room that imports torch or open_clip. The text tower is never kept.
+The only module of this room that imports torch or open_clip, beside clip_text. Of a text tower nothing is kept until the
+first text comes; then it is read from where the image tower came from.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from jaxtyping import Float32, UInt8
 from PIL import Image
 
 from retrieval.embed.clip_layout import Arrays, check_keys, hf_tower_config, resolve, to_tower
-from retrieval.embed.space import EmbedderSettings, EmbeddingSpace, check_picture, grey_twin
+from retrieval.embed.space import EmbedderSettings, EmbeddingSpace, check_picture, grey_twin, no_text
 from retrieval.patches import MIN_SIDE, CropRecipe, Patches, cut_page, cut_reference
 from serving.errors import FailedState, InvalidInput
 
