@@ -60,7 +60,9 @@ class Core:
             self.settings.data_dir,
             map_bytes=self.settings.map_bytes,
             max_map_bytes=self.settings.max_map_bytes,
+            min_free_bytes=self.settings.reserve_bytes,
             max_open=self.settings.max_open,
+            history_seconds=self.settings.history_seconds,
         )
         self._gallery = Gallery(self._catalog, self._embedding.limits, self.settings.cache_bytes)
         self._residency = Residency(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float32, Int32
@@ -105,6 +105,8 @@ class Loaded:
 
     def remove(self, reference_ids: Sequence[str]) -> None:
         """Makes references no longer answer; their rows stay until a compaction."""
+        if not reference_ids:
+            return
         places = self.table.remove(reference_ids)
         self.references = [*self.references]
         for place in places:
@@ -122,14 +124,24 @@ class Loaded:
 
 
 def batches(
-    catalog: Catalog, series: Series, known: dict[int, Reference]
+    catalog: Catalog, series: Series, known: Mapping[int, Reference], after: int = 0
 ) -> Iterator[tuple[list[Reference], list[StoredPatches]]]:
-    """The known references and their patches in order of insertion, some at a time."""
-    after = 0
+    """The known references behind a sequence number and their patches, in order of insertion, some at a time.
+
+    Those that have no vectors in the series' database are left out.
+    """
     while batch := catalog.patches(series.id, after, LOAD_BATCH, series.patches):
         after = batch[-1].sequence
         patches = [one for one in batch if one.sequence in known]
         yield [known[one.sequence] for one in patches], patches
+
+
+def read(catalog: Catalog, series: Series, scanner: Scanner, known: Mapping[int, Reference]) -> Loaded:
+    """Those of the known references that have vectors in the series' database."""
+    loaded = Loaded(catalog, series, scanner)
+    for references, patches in batches(catalog, series, known):
+        loaded.append(references, patches)
+    return loaded
 
 
 def load(catalog: Catalog, series: Series, scanner: Scanner, as_of: int = 0) -> tuple[Loaded, PoolState]:
@@ -140,9 +152,7 @@ def load(catalog: Catalog, series: Series, scanner: Scanner, as_of: int = 0) -> 
         CorruptData: the store does not hold what it promises.
     """
     known, state = catalog.known(series.id, as_of)
-    loaded = Loaded(catalog, series, scanner)
-    for references, patches in batches(catalog, series, known):
-        loaded.append(references, patches)
+    loaded = read(catalog, series, scanner, known)
     rows = loaded.index.snapshot().rows
     if len(loaded.references) != state.references or rows != state.patches:
         if as_of:
@@ -153,3 +163,15 @@ def load(catalog: Catalog, series: Series, scanner: Scanner, as_of: int = 0) -> 
             reason="DATA_DAMAGED",
         )
     return loaded, state
+
+
+def catch_up(
+    catalog: Catalog, loaded: Loaded, before: Mapping[int, Reference], now: Mapping[int, Reference]
+) -> None:
+    """Takes over what has changed of a pool since it was read, when it held `before`."""
+    held = set(loaded.source.sequences)
+    loaded.remove([before[sequence].id for sequence in held if sequence not in now])
+    loaded.change([now[sequence] for sequence in held if sequence in now and now[sequence] != before[sequence]])
+    new = {sequence: reference for sequence, reference in now.items() if sequence not in before}
+    for references, patches in batches(catalog, loaded.series, new, max(before, default=0)):
+        loaded.append(references, patches)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from retrieval.catalog import Catalog, no_such_series
 from retrieval.index import Scanner
-from retrieval.loaded import Loaded, expected_bytes, load
+from retrieval.loaded import Loaded, catch_up, expected_bytes, load
 from retrieval.streamed import streamed
 from retrieval.types import (
     NewReference,
@@ -39,7 +39,7 @@ class Pool:
 
     def __init__(self, catalog: Catalog, series_id: str, scanner: Scanner, as_of: int = 0) -> None:
         self.series_id, self.as_of = series_id, as_of
-        self._catalog, self._scanner = catalog, scanner
+        self._catalog, self.scanner = catalog, scanner
         self._lock = threading.Lock()  # held by whoever changes the pool
         self._swap = threading.Lock()  # held for two assignments
         self._loaded: Loaded | None = None
@@ -90,7 +90,7 @@ class Pool:
         with self.changing():
             view = self._published
             if view is None:
-                loaded, state = load(self._catalog, self._series(), self._scanner, self.as_of)
+                loaded, state = load(self._catalog, self._series(), self.scanner, self.as_of)
                 view = self.install(loaded, state)
             return view
 
@@ -102,7 +102,7 @@ class Pool:
 
         Cost: reads every reference's record.
         """
-        return streamed(self._catalog, self._series(), self._scanner, self.as_of)
+        return streamed(self._catalog, self._series(), self.scanner, self.as_of)
 
     def _series(self) -> Series:
         return self._catalog.view(self.series_id).series
@@ -218,15 +218,42 @@ class Pool:
                 self._publish(loaded, state.generation)
         return state
 
-    def change_series(self, work: Callable[[Series, str], Series]) -> SeriesView:
-        """As `Catalog.change`; how vectors are kept in memory changes at the next load."""
+    def change_series(self, change: Callable[[], SeriesView]) -> SeriesView:
+        """What `change` gives, which changes the series' own fields in the store."""
         with self.changing():
-            view = self._catalog.change(self.series_id, work)
+            view = change()
             loaded = self._loaded
             if loaded is not None:
                 loaded.series = view.series
                 self._publish(loaded, self._generation())
         return view
+
+    def switch(self, prepared: Loaded | None, known: dict[int, Reference]) -> list[int]:
+        """Gives the series the space that it migrates to, in the store and in memory.
+
+        Searches go on in the old space until the new one is published, whole.
+
+        Args:
+            prepared: the pool in the new space, as `known` says; None: it is not to be in memory.
+            known: what `prepared` was made of.
+
+        Returns:
+            Sequence numbers of references that lack vectors in the new space, and then nothing was changed; empty: done.
+        """
+        with self.changing():
+            if prepared is not None:
+                now, _ = self._catalog.known(self.series_id)
+                catch_up(self._catalog, prepared, known, now)
+            lacking = self._catalog.switch(self.series_id)
+            if lacking:
+                return lacking
+            view = self._catalog.view(self.series_id)
+            if prepared is None:
+                self.unload()
+            else:
+                prepared.series = view.series
+                self.install(prepared, view.pool)
+        return []
 
     def delete(self, check: Callable[[SeriesView], None]) -> int:
         """As `Catalog.delete`."""

@@ -67,7 +67,6 @@ class ReferenceCases(Core):
         if known is not None:
             generation = (await self._off(self._catalog.view, series_id)).pool.generation
             return Added(known, False, generation, Timing(total_ns=time.perf_counter_ns() - start))
-        self._check_disk()
         self._quotas.check(caller, 1, len(data))
         try:
             stored, timing = await self._embed_and_store(series_id, draft, data)
@@ -115,7 +114,6 @@ class ReferenceCases(Core):
         start = time.perf_counter_ns()
         series = (await self._off(self._catalog.view, series_id)).series
         check_space(series, space_id)
-        self._check_disk()
         made = await self._off(_made, series, items)
         good = [one for one in made if isinstance(one, NewReference)]
         size = sum(len(one.data) for one in good)

@@ -261,6 +261,18 @@ class Residency:
             self.bytes -= size
             self.counted(series_id)
 
+    @asynccontextmanager
+    async def set_aside(self, series_id: str, size: int) -> AsyncIterator[bool]:
+        """Whether the series is in memory and `size` more bytes are set aside for it until the block ends."""
+        if (series_id, 0) not in self._held or not await self._admit(size):
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            self.bytes -= size
+            self.counted(series_id)
+
     def counted(self, series_id: str) -> None:
         """Counts a pool's bytes again, after a change of it."""
         held = self._held.get((series_id, 0))
@@ -413,6 +425,12 @@ class Residency:
         """Drops a series, in all generations; bytes that were freed in memory and on the device."""
         freed = [self._drop((series_id, as_of)) for as_of in tuple(self._generations.get(series_id, ()))]
         return sum(size for size, _ in freed), sum(gpu for _, gpu in freed)
+
+    def unload_past(self, series_id: str) -> None:
+        """Drops a series in all generations but the present one."""
+        for as_of in tuple(self._generations.get(series_id, ())):
+            if as_of:
+                self._drop((series_id, as_of))
 
     def resident(self, series_id: str) -> Resident:
         """Where the pool of a series is as it is now."""

@@ -15,7 +15,7 @@ from retrieval.vectors import normalised
 from retrieval.view import View
 from serving.errors import Conflict, FailedState, ShapeMismatch, Violation
 
-ATTEMPTS = 3  # of a search whose pool's stored vectors went away while it ran
+ATTEMPTS = 3  # of a search whose pool's vectors were replaced or purged while it ran
 
 
 class SearchCases(Core):
@@ -33,16 +33,22 @@ class SearchCases(Core):
             Overloaded: TOO_MANY_SEARCHES.
         """
         start = time.perf_counter_ns()
-        series = await self._series(series_id)
-        await self._embedding.check(series)
         data = page.data
         if page.reference_id:
             bound = replace(options.bound, exclude=(*options.bound.exclude, page.reference_id))
             options = replace(options, bound=bound)
             await self._off(self._catalog.get, series_id, page.reference_id)
             data = await self._off(self._catalog.data, series_id, page.reference_id)
-        vectors, width, height, timing = await self._embedding.page(series, data)
-        found = await self._find(series, vectors, options)
+        for attempt in range(ATTEMPTS):
+            series = await self._series(series_id)
+            await self._embedding.check(series)
+            vectors, width, height, timing = await self._embedding.page(series, data)
+            try:
+                found = await self._find(series, vectors, options)
+                break
+            except FailedState as error:  # the series was switched to another space while the page was embedded
+                if error.reason != "EMBEDDING_SPACE_CHANGED" or attempt == ATTEMPTS - 1:
+                    raise
         spent = replace(
             timing,
             queue_ns=timing.queue_ns + found.timing.queue_ns,
@@ -93,22 +99,26 @@ class SearchCases(Core):
                 try:
                     return await self._found(series, vectors, options)
                 except Conflict as error:
-                    if error.reason != "POOL_CHANGED":
+                    if error.reason not in ("POOL_CHANGED", "SPACE_SWITCHED"):
                         raise
             return await self._found(series, vectors, options)
         finally:
             self._searches -= 1
 
-    async def _found(self, series: Series, vectors: Float32[np.ndarray, "q dim"], options: SearchOptions) -> Found:
-        as_of = options.as_of
-        now = self._residency.published(series.id) if as_of else None
-        if now is not None and now.generation == as_of:
-            as_of = 0
+    async def _found(
+        self, series: Series, vectors: Float32[np.ndarray, "q dim"], options: SearchOptions, *, past: bool = False
+    ) -> Found:
+        """The hits; where an earlier generation is asked for (`past`), in a pool of its own."""
+        now = self._residency.published(series.id)
+        past = past or bool(options.as_of and (now is None or now.generation != options.as_of))
+        as_of = options.as_of if past else 0
         async with self._residency.using(series.id, as_of) as held:
             view = held or await self._off(self._residency.pool(series.id, as_of).streamed)
-            check_space(view.series, series.space.id)
-            check_generation(view, options.min_generation)
-            return await self._batcher.search(view, vectors, _bounded(view.series, options))
+            if not options.as_of or view.generation == options.as_of:
+                check_space(view.series, series.space.id)
+                check_generation(view, options.min_generation)
+                return await self._batcher.search(view, vectors, _bounded(view.series, options))
+        return await self._found(series, vectors, options, past=True)  # the pool has changed in between
 
     async def show(self, series_id: str, wanted: Wanted, max_side: int) -> Shown:
         """A picture that hits point to.

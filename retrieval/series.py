@@ -14,7 +14,7 @@ from retrieval.embed import EmbeddingSpace
 from retrieval.embedding import VECTORS
 from retrieval.references import LIST_BATCH
 from retrieval.types import Series, SeriesChange, SeriesDraft, SeriesView, Space, Stats
-from serving.errors import Conflict, FailedState, InvalidInput, Overloaded, Violation
+from serving.errors import Conflict, CorruptData, FailedState, InvalidInput, Overloaded, Violation
 
 REMEMBERED_CALLS = 10_000  # as the contract says
 NONE = -1  # of a depth limit in a change: none any more
@@ -47,7 +47,6 @@ class SeriesCases(Core):
                     f"the server holds at most {self.settings.max_series} series, got one more",
                     reason="TOO_MANY_SERIES",
                 )
-            self._check_disk()
             view = await self._off(self._catalog.create, await self._drafted(draft))
             if request_id:
                 self._created[request_id] = request, view
@@ -121,7 +120,8 @@ class SeriesCases(Core):
             before.append(old)
             return _changed(old, change)
 
-        view = await self._off((await self._pool(series_id)).change_series, work)
+        pool = await self._pool(series_id)
+        view = await self._off(pool.change_series, lambda: self._catalog.change(series_id, work))
         if view.series.index != before[-1].index:
             self._residency.unload(series_id)  # the next search loads it as it is kept now
         return view
@@ -143,13 +143,16 @@ class SeriesCases(Core):
                     reason="SERIES_NOT_EMPTY",
                 )
 
-        if await self._off(self._catalog.trouble, series_id):
+        try:
+            pool = await self._pool(series_id)
+        except (CorruptData, FailedState) as error:
             if not force:
                 raise FailedState(
                     f"series {series_id!r} cannot be read and may hold references; set force", reason="SERIES_NOT_EMPTY"
-                )
+                ) from error
             return await self._off(self._catalog.delete, series_id, check)
-        count = await self._off((await self._pool(series_id)).delete, check)
+        self._end_migration(series_id)
+        count = await self._off(pool.delete, check)
         self._residency.unload(series_id)
         return count
 
