@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from retrieval.embed import EMBEDDERS
 from retrieval.embedding import VECTORS
-from retrieval.migrations import MigrationCases
-from retrieval.references import ReferenceCases
-from retrieval.searches import SearchCases
-from retrieval.series import SeriesCases
-from retrieval.upkeep import ResidencyCases
+from retrieval.cases.migrations import MigrationCases
+from retrieval.cases.references import ReferenceCases
+from retrieval.cases.searches import SearchCases
+from retrieval.cases.series import SeriesCases
+from retrieval.cases.upkeep import ResidencyCases
 
 
 class Engine(SeriesCases, ReferenceCases, SearchCases, ResidencyCases, MigrationCases):

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float32
 
-from retrieval.core import Core
+from retrieval.cases.core import Core
 from retrieval.embedding import too_many_searches
 from retrieval.types import Context, Found, Page, SearchOptions, Series, Shown, Wanted
 from retrieval.vectors import normalised

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from retrieval.core import Core
+from retrieval.cases.core import Core
 from retrieval.upkeep_types import Resident, Tier
 from serving.errors import FailedState, InvalidInput
 

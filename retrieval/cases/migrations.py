@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
-from retrieval.core import Core, log
+from retrieval.cases.core import Core, log
 from retrieval.embedding import VECTORS
 from retrieval.loaded import expected_bytes, read
 from retrieval.types import Migration, Reference, Series, StoredPatches
