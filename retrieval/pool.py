@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int32
+from jaxtyping import Float32, Int32
 
 from retrieval.bounds import Facts, Table
 from retrieval.catalog import Catalog, no_such_series
-from retrieval.index import Index, Scanner
+from retrieval.index import NO_KEY, Index, Scanner
 from retrieval.index import Snapshot as Rows
 from retrieval.types import Bound, Draft, Found, Hit, PoolState, Prepared, Reference, SeriesView, Timing
 from serving.errors import CorruptData, FailedState
@@ -31,23 +31,20 @@ class Snapshot:
     rows: Rows
     facts: Facts
     references: Sequence[Reference]  # by place; may be longer than the facts
-    owner: Int32[np.ndarray, "rows"]  # the place of each row's reference
-    boxes: Int32[np.ndarray, "rows 4"]  # in the reference's pixels
 
     def search(self, queries: Float32[np.ndarray, "q dim"], k: int, bound: Bound) -> Found:
         """The nearest patches that pass the bound, by query, best first. Fewer where fewer pass."""
         start = time.perf_counter_ns()
         passing = self.facts.mask(bound)
-        allowed: Bool[np.ndarray, "rows"] | None = None if passing.all() else passing[self.owner]
-        nearest = self.rows.search(queries, k, allowed)
+        nearest = self.rows.search(queries, k, None if passing.all() else passing)
         hits = tuple(
-            Hit(query, rank, float(score), self.references[self.owner[row]], Box(*self.boxes[row].tolist()))
-            for query, (scores, rows) in enumerate(zip(nearest.scores, nearest.rows, strict=True))
-            for rank, (score, row) in enumerate(zip(scores, rows, strict=True))
-            if row >= 0
+            Hit(query, rank, float(nearest.scores[query, rank]), self.references[owner], Box(*box))
+            for query, (owners, boxes) in enumerate(zip(nearest.owners.tolist(), nearest.boxes.tolist(), strict=True))
+            for rank, (owner, box) in enumerate(zip(owners, boxes, strict=True))
+            if owner >= 0
         )
-        candidates = self.rows.rows if allowed is None else int(allowed.sum())
-        return Found(hits, self.generation, candidates, Timing(search_ns=time.perf_counter_ns() - start))
+        took = time.perf_counter_ns() - start
+        return Found(hits, self.generation, nearest.candidates, Timing(search_ns=took))
 
 
 class _Loaded:
@@ -58,24 +55,21 @@ class _Loaded:
         self.table = Table()
         self.references: list[Reference] = []
         self.dead = 0  # rows of removed references
-        self._owner = np.zeros(0, np.int32)
-        self._boxes = np.zeros((0, 4), np.int32)
 
     def append(
         self, references: Sequence[Reference], vectors: Float32[np.ndarray, "n dim"], boxes: Int32[np.ndarray, "n 4"],
         counts: Sequence[int],
     ) -> None:  # fmt: skip
-        first = self.index.snapshot().rows
         places = [self.table.add(reference) for reference in references]
         self.references.extend(references)
-        last = first + len(vectors)
-        if last > len(self._owner):
-            room = max(256, 2 * last)
-            self._owner = np.concatenate([self._owner[:first], np.zeros(room - first, np.int32)])
-            self._boxes = np.concatenate([self._boxes[:first], np.zeros((room - first, 4), np.int32)])
-        self._owner[first:last] = np.repeat(np.asarray(places, np.int32), counts)
-        self._boxes[first:last] = boxes
-        self.index.append(vectors)
+        keys = [NO_KEY if reference.chapter is None else reference.chapter for reference in references]
+        self.index.append(
+            vectors,
+            np.repeat(np.asarray(places, np.int32), counts),
+            np.concatenate([np.arange(count, dtype=np.int32) for count in counts]),
+            boxes,
+            np.repeat(np.asarray(keys, np.int64), counts),
+        )
 
     def change(self, reference: Reference) -> None:
         place = self.table.replace(reference)
@@ -83,13 +77,11 @@ class _Loaded:
         self.references[place] = reference
 
     def snapshot(self, generation: int) -> Snapshot:
-        rows = self.index.snapshot()
-        facts = self.table.facts()
-        return Snapshot(generation, rows, facts, self.references, self._owner[: rows.rows], self._boxes[: rows.rows])
+        return Snapshot(generation, self.index.snapshot(), self.table.facts(), self.references)
 
     @property
     def bytes(self) -> int:
-        return self.index.bytes + self._owner.nbytes + self._boxes.nbytes
+        return self.index.bytes
 
 
 class Pool:
