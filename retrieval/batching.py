@@ -42,9 +42,9 @@ class Searched(Protocol):
         ...
 
     def find(
-        self, queries: Float32[np.ndarray, "q dim"], options: SearchOptions, executor: Executor | None
+        self, queries: Float32[np.ndarray, "q dim"], options: SearchOptions, executor: Executor | None, helpers: int
     ) -> tuple[Sequence[Ranked], int]:
-        """The hits of each query, and how many patches passed the bound. Parts of the work may go to `executor`."""
+        """The hits of each query, and how many patches passed the bound. `helpers` threads of `executor` may help."""
         ...
 
 
@@ -98,7 +98,8 @@ class Batcher:
             self._running += 1
             alone = self._running == 1 and not self._waiting
             loop = asyncio.get_running_loop()
-            scan = loop.run_in_executor(self._searchers, _scan, batch, self._helpers if alone else None)
+            helpers = self._helpers if alone else None
+            scan = loop.run_in_executor(self._searchers, _scan, batch, helpers, self._threads - 1)
             scan.add_done_callback(partial(self._ended, batch))
 
     def _next(self) -> list[_Ask]:
@@ -132,11 +133,11 @@ class Batcher:
         self._begin()
 
 
-def _scan(batch: Sequence[_Ask], executor: Executor | None) -> list[Found]:
+def _scan(batch: Sequence[_Ask], executor: Executor | None, helpers: int) -> list[Found]:
     begin = time.perf_counter_ns()
     queries = batch[0].queries if len(batch) == 1 else np.concatenate([ask.queries for ask in batch])
     options = replace(batch[0].options, k=max(ask.options.k for ask in batch))
-    ranked, candidates = batch[0].view.find(queries, options, executor)
+    ranked, candidates = batch[0].view.find(queries, options, executor, helpers)
     search_ns = time.perf_counter_ns() - begin
     answers, first = [], 0
     for ask in batch:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from retrieval.catalog import Catalog, no_such_series
-from retrieval.index import Scanner
+from retrieval.index import GpuScanner, Scanner
 from retrieval.loaded import Loaded, catch_up, expected_bytes, load
 from retrieval.streamed import streamed
 from retrieval.types import (
@@ -62,13 +62,15 @@ class Pool:
     def gpu_bytes(self) -> int:
         """Memory that it takes on the device."""
         loaded = self._loaded
-        return loaded.index.device_bytes if loaded else 0
+        return sum(block.bytes for block in loaded.index.snapshot().blocks) if loaded else 0
 
     @property
     def expected_gpu_bytes(self) -> int:
         """What it would take on the device; 0 where there is none, or nothing to be put there."""
         loaded = self._loaded
-        return loaded.index.expected_device_bytes if loaded else 0
+        if loaded is None or not isinstance(self.scanner, GpuScanner):
+            return 0
+        return 4 * loaded.series.space.dim * sum(segment.rows for segment in loaded.index.snapshot().sealed)
 
     def expected_bytes(self) -> int:
         """What it will take in memory.
@@ -115,13 +117,16 @@ class Pool:
     def place(self) -> bool:
         """Whether its full segments are on the device now."""
         loaded = self._loaded
-        return loaded is not None and loaded.index.place_on_device()
+        placed = loaded is not None and loaded.index.place_on_device() > 0
+        self._renew(loaded)
+        return placed
 
     def displace(self) -> None:
         """Frees the device's memory."""
         loaded = self._loaded
         if loaded is not None:
             loaded.index.drop_from_device()
+        self._renew(loaded)
 
     @property
     def dead_share(self) -> float:
@@ -130,15 +135,21 @@ class Pool:
         return loaded.index.dead_share(loaded.table.facts().alive) if loaded else 0.0
 
     def compact(self) -> int:
-        """Rewrites segments of which many rows are dead; rows that left. No answer changes."""
+        """Rewrites segments of which many rows are dead; rows that left. No answer changes; adding goes on."""
+        loaded = self._loaded
+        if loaded is None:
+            return 0
+        before = loaded.index.snapshot()
+        loaded.index.compact(loaded.table.facts().alive)
+        after = loaded.index.snapshot()
+        self._renew(loaded)
+        return sum(s.rows for s in before.sealed) - sum(s.rows for s in after.sealed[: len(before.sealed)])
+
+    def _renew(self, loaded: Loaded | None) -> None:
+        """Publishes what is in memory in another form, at the same generation."""
         with self._lock:
-            loaded = self._loaded
-            if loaded is None:
-                return 0
-            before = loaded.index.snapshot().rows
-            if loaded.index.compact(loaded.table.facts().alive):
+            if loaded is not None and loaded is self._loaded:
                 self._publish(loaded, self._generation())
-            return before - loaded.index.snapshot().rows
 
     def _generation(self) -> int:
         return self._published.generation if self._published else 0

@@ -26,7 +26,7 @@ import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
 from retrieval.catalog import Catalog
-from retrieval.index import Scanner
+from retrieval.index import GpuScanner, Scanner
 from retrieval.pool import Pool
 from retrieval.upkeep_types import Resident, Tier
 from retrieval.view import View
@@ -106,6 +106,11 @@ class Residency:
         self._loaders.shutdown()
 
     # -- pools
+
+    @property
+    def has_gpu(self) -> bool:
+        """Whether pools can be put on a GPU."""
+        return isinstance(self._scanner, GpuScanner) and self.max_gpu_bytes > 0
 
     def pool(self, series_id: str, as_of: int = 0) -> Pool:
         """The pool of a series, the same one for all who use it at the same time."""
