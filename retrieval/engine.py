@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from retrieval.embed import EMBEDDERS
-from retrieval.embedding import VECTORS
-from retrieval.cases.migrations import MigrationCases
 from retrieval.cases.references import ReferenceCases
 from retrieval.cases.searches import SearchCases
 from retrieval.cases.series import SeriesCases
 from retrieval.cases.upkeep import ResidencyCases
+from retrieval.embed import EMBEDDERS
+from retrieval.embedding import VECTORS
 
 
-class Engine(SeriesCases, ReferenceCases, SearchCases, ResidencyCases, MigrationCases):
+class Engine(SeriesCases, ReferenceCases, SearchCases, ResidencyCases):
     """Joins the store, the index, the workers and the gallery. Lives in one event loop, which it never blocks.
 
     Args:

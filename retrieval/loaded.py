@@ -9,8 +9,8 @@ from jaxtyping import Float32, Int32
 
 from retrieval.bounds import Table
 from retrieval.catalog import Catalog
-from retrieval.index import NO_KEY, Index, Scanner
-from retrieval.types import PoolState, Reference, Series, StoredPatches
+from retrieval.index import NO_KEY, Index, Precision, Scanner
+from retrieval.types import FP16, PoolState, Reference, Series, StoredPatches
 from retrieval.view import View
 from serving.errors import Conflict, CorruptData, ServiceError
 
@@ -23,7 +23,7 @@ POOL_BYTES = 24_000  # Python's objects of a pool that holds nothing
 
 def expected_bytes(series: Series, state: PoolState) -> int:
     """What a pool takes in memory, bytes, by what it counts."""
-    row = series.space.dim * (2 if series.index.precision == "fp16" else 4) + ROW_BYTES
+    row = series.space.dim * (2 if series.index.precision == FP16 else 4) + ROW_BYTES
     return POOL_BYTES + state.references * REFERENCE_BYTES + state.patches * row
 
 
@@ -39,9 +39,7 @@ class StoredRows:
         self._catalog, self._series = catalog, series
         self.sequences: list[int] = []  # by place
 
-    def vectors(
-        self, owners: Int32[np.ndarray, "n"], parts: Int32[np.ndarray, "n"]
-    ) -> Float32[np.ndarray, "n dim"]:
+    def vectors(self, owners: Int32[np.ndarray, "n"], parts: Int32[np.ndarray, "n"]) -> Float32[np.ndarray, "n dim"]:
         """The rows of these owners' parts.
 
         Raises:
@@ -72,7 +70,7 @@ class Loaded:
     def __init__(self, catalog: Catalog, series: Series, scanner: Scanner) -> None:
         self.series = series
         self.source = StoredRows(catalog, series)
-        precision = series.index.precision
+        precision: Precision = "fp16" if series.index.precision == FP16 else "fp32"
         self.index = Index(series.space.dim, scanner, precision=precision, source=self.source)
         self.table = Table()
         self.references: list[Reference | None] = []
@@ -165,9 +163,7 @@ def load(catalog: Catalog, series: Series, scanner: Scanner, as_of: int = 0) -> 
     return loaded, state
 
 
-def catch_up(
-    catalog: Catalog, loaded: Loaded, before: Mapping[int, Reference], now: Mapping[int, Reference]
-) -> None:
+def catch_up(catalog: Catalog, loaded: Loaded, before: Mapping[int, Reference], now: Mapping[int, Reference]) -> None:
     """Takes over what has changed of a pool since it was read, when it held `before`."""
     held = set(loaded.source.sequences)
     loaded.remove([before[sequence].id for sequence in held if sequence not in now])

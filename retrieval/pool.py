@@ -249,7 +249,7 @@ class Pool:
             known: what `prepared` was made of.
 
         Returns:
-            Sequence numbers of references that lack vectors in the new space, and then nothing was changed; empty: done.
+            Sequence numbers of references that lack vectors in the new space, and then nothing was changed.
         """
         with self.changing():
             if prepared is not None:

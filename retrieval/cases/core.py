@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 
@@ -46,9 +46,7 @@ class Core:
         self._catalog_opened: Catalog | None = None
         self._batcher = Batcher(settings.search_threads)
         self._commits = Commits(self._store)
-        self._quotas = CallerQuotas(
-            settings.caller_references, settings.caller_bytes, clock=time.monotonic
-        )
+        self._quotas = CallerQuotas(settings.caller_references, settings.caller_bytes, clock=time.monotonic)
         self._background: set[asyncio.Task[Any]] = set()
         self._compacting: set[str] = set()
 
@@ -110,7 +108,7 @@ class Core:
             await self._off(self._catalog.view, series_id)
         return self._residency.pool(series_id)
 
-    async def _store(self, series_id: str, items: list[NewReference]) -> list[Stored]:
+    async def _store(self, series_id: str, items: Sequence[NewReference]) -> Sequence[Stored]:
         """Stores references in one transaction and in memory, within the budget."""
         pool = self._residency.pool(series_id)
         room = sum(item.prepared.vectors.nbytes for item in items)

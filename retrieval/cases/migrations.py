@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from retrieval.cases.core import Core, log
+from retrieval.config import RetrievalSettings
 from retrieval.embedding import VECTORS
 from retrieval.loaded import expected_bytes, read
 from retrieval.types import Migration, Reference, Series, StoredPatches
@@ -25,7 +27,8 @@ IDLE_PAUSE = 0.02  # seconds between looks for a free worker
 class MigrationCases(Core):
     """What begins, continues and ends migrations."""
 
-    async def _begin_migrations(self) -> None:
+    def __init__(self, settings: RetrievalSettings) -> None:
+        super().__init__(settings)
         self._migrating: dict[str, asyncio.Task[None]] = {}
 
     async def migrate_series(self, series_id: str, embedder: str) -> tuple[Migration, int]:
@@ -39,9 +42,7 @@ class MigrationCases(Core):
         if (await self._series_of(series_id)).embedder == VECTORS:
             raise FailedState(f"series {series_id!r} takes ready-made vectors only", reason="VECTORS_ONLY")
         space = await self._embedding.space(embedder)
-        view = await self._off(
-            pool.change_series, lambda: self._catalog.begin_migration(series_id, embedder, space)
-        )
+        view = await self._off(pool.change_series, lambda: self._catalog.begin_migration(series_id, embedder, space))
         self._continue_migration(series_id)
         assert view.series.migration is not None  # it has begun
         return view.series.migration, view.pool.references
@@ -145,7 +146,7 @@ class MigrationCases(Core):
             problem = next((result for result in results if isinstance(result, Exception)), problem)
             if done:
                 pool = self._residency.pool(target.id)
-                await self._off(pool.change_series, lambda done=done: self._catalog.put_migrated(target.id, done))
+                await self._off(pool.change_series, partial(self._catalog.put_migrated, target.id, done))
         if problem is not None:
             raise problem
 

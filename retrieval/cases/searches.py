@@ -113,12 +113,16 @@ class SearchCases(Core):
         past = past or bool(options.as_of and (now is None or now.generation != options.as_of))
         as_of = options.as_of if past else 0
         async with self._residency.using(series.id, as_of) as held:
-            view = held or await self._off(self._residency.pool(series.id, as_of).streamed)
+            view = held if held is not None else await self._streamed(series.id, as_of)
             if not options.as_of or view.generation == options.as_of:
                 check_space(view.series, series.space.id)
                 check_generation(view, options.min_generation)
                 return await self._batcher.search(view, vectors, _bounded(view.series, options))
         return await self._found(series, vectors, options, past=True)  # the pool has changed in between
+
+    async def _streamed(self, series_id: str, as_of: int) -> View:
+        """A pool that does not fit into memory, to be searched in the store."""
+        return await self._off(self._residency.pool(series_id, as_of).streamed)
 
     async def show(self, series_id: str, wanted: Wanted, max_side: int) -> Shown:
         """A picture that hits point to.

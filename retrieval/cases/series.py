@@ -9,10 +9,11 @@ import unicodedata
 from collections import Counter, OrderedDict
 from dataclasses import replace
 
-from retrieval.cases.core import Core
+from retrieval.cases.migrations import MigrationCases
+from retrieval.cases.references import LIST_BATCH
+from retrieval.config import RetrievalSettings
 from retrieval.embed import EmbeddingSpace
 from retrieval.embedding import VECTORS
-from retrieval.cases.references import LIST_BATCH
 from retrieval.types import Series, SeriesChange, SeriesDraft, SeriesView, Space, Stats
 from serving.errors import Conflict, CorruptData, FailedState, InvalidInput, Overloaded, Violation
 
@@ -20,10 +21,11 @@ REMEMBERED_CALLS = 10_000  # as the contract says
 NONE = -1  # of a depth limit in a change: none any more
 
 
-class SeriesCases(Core):
+class SeriesCases(MigrationCases):
     """What concerns a series as a whole."""
 
-    async def _begin_series(self) -> None:
+    def __init__(self, settings: RetrievalSettings) -> None:
+        super().__init__(settings)
         self._creating = asyncio.Lock()
         self._created: OrderedDict[str, tuple[str, SeriesView]] = OrderedDict()  # request id to request and answer
 
