@@ -215,6 +215,19 @@ class NewReference:
 
 
 @dataclass(frozen=True)
+class ImportItem:
+    """One reference whose vectors the caller has made."""
+
+    draft: Draft
+    data: bytes  # the picture's file
+    vectors: Float32[np.ndarray, "n dim"]  # finite, of any length but zero
+    boxes: Int32[np.ndarray, "n 4"]  # x0, y0, x1, y1 in the picture's pixels
+    width: int  # pixels, orientation applied
+    height: int
+    media_type: str
+
+
+@dataclass(frozen=True)
 class Stored:
     """What became of a `NewReference`: stored or there already, or the error that kept it out."""
 
@@ -374,3 +387,8 @@ class Stats:
     by_chapter: Mapping[int, int]
     by_depth: Mapping[int, int]
     without_chapter: int
+    dead_share: float = 0.0  # of the index's rows, [0, 1]
+    serving_kind: str = EXACT  # what is searched now
+    measured_recall: float = 0.0  # of an approximate kind, [0, 1]; 0: none was measured
+    index_note: str = ""  # why the series is not searched as its options ask; "": it is
+    migration: Migration | None = None  # under way

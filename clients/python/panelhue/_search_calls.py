@@ -21,8 +21,8 @@ class SearchCalls(Connection):
     """Searches by page, by vectors and by text.
 
     Where a call takes them: `min_generation` is a generation that the pool must have reached (0: any);
-    `as_of_generation` searches the pool as it was at that generation (0: as it is); `max_hits_per_reference` is how many
-    hits of one corner, vector or text may come from one reference (0: any number; near duplicates count as one);
+    `as_of_generation` searches the pool as it was at that generation (0: as it is); `max_hits_per_reference` is how
+    many hits of one corner, vector or text may come from one reference (0: any number; near duplicates count as one);
     `diversity`, [0, 1], trades score for variety (0: the best by score).
     """
 
