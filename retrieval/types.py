@@ -387,8 +387,8 @@ class Stats:
     by_chapter: Mapping[int, int]
     by_depth: Mapping[int, int]
     without_chapter: int
-    dead_share: float = 0.0  # greatest share of removed references' rows in a segment; 0 while it is not loaded
+    dead_share: float = 0.0  # of the index's rows, [0, 1]
     serving_kind: str = EXACT  # what is searched now
-    measured_recall: float = 0.0  # of an approximate kind; 0: none was measured
-    index_note: str = ""  # why it is not searched as its options ask; "": it is
+    measured_recall: float = 0.0  # of an approximate kind, [0, 1]; 0: none was measured
+    index_note: str = ""  # why the series is not searched as its options ask; "": it is
     migration: Migration | None = None  # under way
