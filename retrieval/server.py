@@ -8,13 +8,25 @@ from functools import partial
 import structlog
 from grpc import aio
 
-from panelhue.retrieval.v1 import retrieval_pb2_grpc as pb_grpc
+from panelhue.retrieval.v1 import maintenance_pb2_grpc, retrieval_pb2_grpc
+from retrieval import maintenance_service, service
 from retrieval.config import RetrievalSettings
 from retrieval.engine import Engine
-from retrieval.service import NAME, RetrievalServicer
 from serving.lifecycle import Service, serve
 
 log = structlog.get_logger("panelhue.retrieval")
+
+
+def services(engine: Engine) -> list[Service]:
+    """What the server serves, beside health and reflection."""
+    add_retrieval: Callable[[object, aio.Server], None] = retrieval_pb2_grpc.add_RetrievalServiceServicer_to_server
+    add_maintenance: Callable[[object, aio.Server], None] = (
+        maintenance_pb2_grpc.add_MaintenanceServiceServicer_to_server
+    )
+    return [
+        Service(service.NAME, partial(add_retrieval, service.RetrievalServicer(engine))),
+        Service(maintenance_service.NAME, partial(add_maintenance, maintenance_service.MaintenanceServicer(engine))),
+    ]
 
 
 async def run(settings: RetrievalSettings) -> None:
@@ -25,7 +37,6 @@ async def run(settings: RetrievalSettings) -> None:
         CorruptData: the data folder is damaged.
     """
     engine = Engine(settings)
-    add: Callable[[RetrievalServicer, aio.Server], None] = pb_grpc.add_RetrievalServiceServicer_to_server
 
     async def start() -> None:
         await engine.start()
@@ -34,7 +45,7 @@ async def run(settings: RetrievalSettings) -> None:
         log.info("settings", faiss=engine.faiss, **settings.model_dump(mode="json"))
 
     await serve(
-        services=[Service(NAME, partial(add, RetrievalServicer(engine)))],
+        services=services(engine),
         settings=settings.serve_settings(),
         on_start=start,
         on_close=engine.close,

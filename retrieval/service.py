@@ -15,16 +15,14 @@ from panelhue.retrieval.v1 import retrieval_pb2_grpc as pb_grpc
 from retrieval import codec
 from retrieval.engine import Engine
 from retrieval.gallery import Pixels, plan
-from retrieval.streams import Incoming, ahead, first, incoming, page_bytes
+from retrieval.importing import Importer
+from retrieval.streams import Incoming, ahead, first, import_batches, incoming, page_bytes, rejects
 from retrieval.types import Page, Shown, Wanted
+from serving.caller import caller_of
 from serving.chunks import idle, split_picture
-from serving.errors import FailedState, InvalidInput, NotFound, Overloaded, ServiceError
 from serving.fields import Fields
-from serving.status import failure_of
-from serving.workers import RemoteError
 
 NAME = "panelhue.retrieval.v1.RetrievalService"
-STREAM_ENDS = (FailedState, NotFound, Overloaded)  # what no other picture of the stream would survive either
 SHOW_AHEAD = 2  # pictures cut while an earlier one is sent
 
 
@@ -45,7 +43,7 @@ class RetrievalServicer(pb_grpc.RetrievalServiceServicer):
         """Makes an empty pool."""
         f = Fields()
         draft = codec.decode_series_draft(f, request.series)
-        request_id = f.text(request.request_id, "request_id", max_bytes=codec.MAX_REQUEST_ID_BYTES)
+        request_id = codec.decode_request_id(f, request.request_id)
         f.done()
         return pb.CreateSeriesResponse(series=codec.encode_series(await self._engine.create_series(draft, request_id)))
 
@@ -63,7 +61,7 @@ class RetrievalServicer(pb_grpc.RetrievalServiceServicer):
     ) -> pb.ListSeriesResponse:
         """All series, by id."""
         after = codec.decode_token(request.page_token, "series", "")
-        views, more = await self._engine.list_series(after, page_size(request.page_size))
+        views, more = await self._engine.list_series(after, codec.page_size(request.page_size))
         series = [codec.encode_series(view) for view in views]
         count = codec.fitting(series)
         more = more or count < len(series)
@@ -91,49 +89,58 @@ class RetrievalServicer(pb_grpc.RetrievalServiceServicer):
         return pb.DeleteSeriesResponse(references_deleted=count)
 
     async def AddReferences(  # noqa: N802 - gRPC's name
-        self, request_iterator: AsyncIterator[pb.AddReferencesRequest], _context: aio.ServicerContext
+        self, request_iterator: AsyncIterator[pb.AddReferencesRequest], context: aio.ServicerContext
     ) -> AsyncIterator[pb.AddReferencesResponse]:
         """Adds colour pictures to a pool; the next ones are received and embedded while one is stored."""
         messages = idle(request_iterator, self._settings.idle_seconds)
         options: pb.AddReferencesOptions = await first(messages)
         f = Fields()
         series_id = codec.decode_series_id(f, options.series_id, "options.series_id")
-        f.text(options.request_id, "options.request_id", max_bytes=codec.MAX_REQUEST_ID_BYTES)
+        codec.decode_request_id(f, options.request_id, "options.request_id")
         f.done()
         await self._engine.ready_to_add(series_id)
+        caller = caller_of(context)
 
         async def work() -> AsyncIterator[Coroutine[Any, Any, pb.AddReferencesResponse]]:
             async for picture in incoming(messages, self._settings.max_picture_bytes):
-                yield self._add(series_id, picture)
+                yield self._add(series_id, picture, caller)
 
         async with aclosing(ahead(work(), self._settings.ingest_window)) as responses:
             async for response in responses:
                 yield response
 
-    async def _add(self, series_id: str, picture: Incoming) -> pb.AddReferencesResponse:
+    async def _add(self, series_id: str, picture: Incoming, caller: str) -> pb.AddReferencesResponse:
         try:
             if picture.error is not None:
                 raise picture.error
             assert picture.draft is not None  # else there is an error
-            added = await self._engine.add(series_id, picture.draft, picture.data)
+            added = await self._engine.add(series_id, picture.draft, picture.data, caller=caller)
         except Exception as error:
             if not rejects(error):
                 raise
             view = await self._engine.get_series(series_id)
-            return pb.AddReferencesResponse(
-                key=picture.key,
-                status=pb.AddReferencesResponse.STATUS_REJECTED,
-                failure=failure_of(error),
-                generation=view.pool.generation,
-            )
-        statuses = pb.AddReferencesResponse
-        return pb.AddReferencesResponse(
-            key=picture.key,
-            status=statuses.STATUS_ADDED if added.new else statuses.STATUS_ALREADY_PRESENT,
-            reference=codec.encode_reference(added.reference),
-            generation=added.generation,
-            timing=codec.encode_timing(added.timing),
-        )
+            return codec.encode_rejected(picture.key, error, view.pool.generation)
+        return codec.encode_added(picture.key, added)
+
+    async def ImportReferences(  # noqa: N802 - gRPC's name
+        self, request_iterator: AsyncIterator[pb.ImportReferencesRequest], context: aio.ServicerContext
+    ) -> AsyncIterator[pb.ImportReferencesResponse]:
+        """Adds references whose vectors the caller already has; a batch is one transaction."""
+        messages = idle(request_iterator, self._settings.idle_seconds)
+        options: pb.ImportReferencesOptions = await first(messages)
+        f = Fields()
+        series_id = codec.decode_series_id(f, options.series_id, "options.series_id")
+        field = "options.embedding_space_id"
+        space_id = f.text(options.embedding_space_id, field, max_bytes=codec.MAX_SPACE_ID_BYTES, required=True)
+        codec.decode_request_id(f, options.request_id, "options.request_id")
+        f.done()
+        importer = Importer(self._engine, series_id, space_id, caller_of(context))
+        await importer.check()
+        async for batch in import_batches(messages):
+            response, fatal = await importer.store(batch)
+            yield response
+            if fatal is not None:
+                raise fatal
 
     async def ListReferences(  # noqa: N802 - gRPC's name
         self, request: pb.ListReferencesRequest, _context: aio.ServicerContext
@@ -146,7 +153,7 @@ class RetrievalServicer(pb_grpc.RetrievalServiceServicer):
         scope = pb.ListReferencesRequest(series_id=series_id, bound=request.bound)
         after = codec.decode_token(request.page_token, "references", scope)
         found, more, generation = await self._engine.list_references(
-            series_id, bound, after, page_size(request.page_size)
+            series_id, bound, after, codec.page_size(request.page_size)
         )
         references = [codec.encode_reference(reference) for reference in found]
         count = codec.fitting(references)
@@ -197,7 +204,7 @@ class RetrievalServicer(pb_grpc.RetrievalServiceServicer):
             codec.decode_reference_id(f, reference_id, f"reference_ids[{place}]")
         f.done()
         deleted, generation = await self._engine.delete_references(
-            series_id, request.reference_ids, allow_missing=request.allow_missing
+            series_id, request.reference_ids, allow_missing=request.allow_missing, purge=request.purge
         )
         return pb.DeleteReferencesResponse(deleted=deleted, generation=generation)
 
@@ -210,12 +217,12 @@ class RetrievalServicer(pb_grpc.RetrievalServiceServicer):
         f = Fields()
         series_id = codec.decode_series_id(f, options.series_id, "options.series_id")
         k = f.count(options.hits_per_corner, "options.hits_per_corner", default=3, minimum=1, maximum=64)
-        bound = codec.decode_bound(f, options.bound, "options.bound")
+        asked = codec.decode_options(f, options, k, "options.")
         pixels = codec.PIXELS.get(options.pixels)
         f.require(pixels is not None, "options.pixels", f"must be a value of Pixels, got {options.pixels}")
         whole = pixels == "references" and options.max_patch_side > 0
         f.require(not whole, "options.max_patch_side", "must be 0 with PIXELS_REFERENCES")
-        f.text(options.request_id, "options.request_id", max_bytes=codec.MAX_REQUEST_ID_BYTES)
+        codec.decode_request_id(f, options.request_id, "options.request_id")
         query = options.WhichOneof("query")
         f.require(query is not None, "options.query", "must be a page or a reference_id, got neither")
         if query == "reference_id":
@@ -225,10 +232,10 @@ class RetrievalServicer(pb_grpc.RetrievalServiceServicer):
         page = Page(reference_id=options.reference_id)
         if query == "page":
             page = Page(await page_bytes(messages, options, self._settings.max_picture_bytes))
-        answer = await self._engine.retrieve(series_id, page, k, bound, options.min_generation)
+        answer = await self._engine.retrieve(series_id, page, asked)
         pictures = plan(answer.found.hits, cast(Pixels, pixels))
         summary = pb.ContextSummary(
-            hits=map(codec.encode_corner_hit, answer.found.hits, pictures.keys, pictures.boxes),
+            hits=codec.encode_corner_hits(answer.found.hits, pictures.keys, pictures.boxes),
             generation=answer.found.generation,
             embedding_space=codec.encode_space(answer.space),
             timing=codec.encode_timing(answer.found.timing),
@@ -261,12 +268,31 @@ class RetrievalServicer(pb_grpc.RetrievalServiceServicer):
         series_id = codec.decode_series_id(f, request.series_id)
         vectors = codec.decode_vectors(f, request)
         k = f.count(request.k, "k", default=10, minimum=1, maximum=1000)
-        bound = codec.decode_bound(f, request.bound)
-        space_id = f.text(request.embedding_space_id, "embedding_space_id", max_bytes=512)
+        options = codec.decode_options(f, request, k)
+        space_id = f.text(request.embedding_space_id, "embedding_space_id", max_bytes=codec.MAX_SPACE_ID_BYTES)
         f.done()
-        found = await self._engine.search(series_id, vectors, k, bound, space_id, request.min_generation)
+        found = await self._engine.search(series_id, vectors, options, space_id)
         response = pb.SearchVectorsResponse(
-            hits=map(codec.encode_hit, found.hits),
+            hits=codec.encode_hits(found.hits),
+            generation=found.generation,
+            timing=codec.encode_timing(found.timing),
+        )
+        codec.check_size(response)
+        return response
+
+    async def SearchText(  # noqa: N802 - gRPC's name
+        self, request: pb.SearchTextRequest, _context: aio.ServicerContext
+    ) -> pb.SearchTextResponse:
+        """The nearest stored patches of a text."""
+        f = Fields()
+        series_id = codec.decode_series_id(f, request.series_id)
+        text = f.text(request.text, "text", max_bytes=codec.MAX_TEXT_BYTES, required=True)
+        k = f.count(request.k, "k", default=10, minimum=1, maximum=1000)
+        options = codec.decode_options(f, request, k)
+        f.done()
+        found = await self._engine.search_text(series_id, text, options)
+        response = pb.SearchTextResponse(
+            hits=codec.encode_hits(found.hits),
             generation=found.generation,
             timing=codec.encode_timing(found.timing),
         )
@@ -280,18 +306,7 @@ class RetrievalServicer(pb_grpc.RetrievalServiceServicer):
         f = Fields()
         series_id = codec.decode_series_id(f, request.series_id)
         f.done()
-        stats = await self._engine.stats(series_id)
-        return pb.GetSeriesStatsResponse(
-            references=stats.pool.references,
-            patches=stats.pool.patches,
-            disk_bytes=stats.disk_bytes,
-            index_bytes=stats.index_bytes,
-            loaded=stats.loaded,
-            generation=stats.pool.generation,
-            references_by_chapter=dict(stats.by_chapter),
-            references_by_depth=dict(stats.by_depth),
-            references_without_chapter=stats.without_chapter,
-        )
+        return codec.encode_stats(await self._engine.stats(series_id))
 
     async def GetServerInfo(  # noqa: N802 - gRPC's name
         self, _request: pb.GetServerInfoRequest, _context: aio.ServicerContext
@@ -304,20 +319,13 @@ class RetrievalServicer(pb_grpc.RetrievalServiceServicer):
             default_embedder=self._settings.embedder,
             max_picture_bytes=self._settings.max_picture_bytes,
             max_picture_pixels=self._settings.max_picture_pixels,
+            free_bytes=self._engine.free_bytes,
+            read_only=self._engine.read_only,
+            index_bytes=self._engine.index_bytes,
+            max_index_bytes=self._settings.index_bytes,
+            gpu_bytes=self._engine.gpu_bytes,
+            max_gpu_bytes=self._settings.gpu_bytes,
         )
-
-
-def rejects(error: Exception) -> bool:
-    """Whether an error is about one picture, so that the stream goes on."""
-    if isinstance(error, ServiceError):
-        in_worker = error.metadata.get("stage") == "reference" and not isinstance(error, STREAM_ENDS)
-        return in_worker or isinstance(error, InvalidInput) or error.reason == "OUT_OF_MEMORY"
-    return isinstance(error, RemoteError)  # a mistake of ours met in a worker, by this picture
-
-
-def page_size(wanted: int) -> int:
-    """Entries of one page of a listing: 100 unless told otherwise, at most 1000."""
-    return min(wanted or 100, 1000)
 
 
 def which(request: pb.GetReferenceRequest | pb.DownloadReferenceRequest) -> tuple[str, str]:

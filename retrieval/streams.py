@@ -8,10 +8,14 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from panelhue.retrieval.v1 import retrieval_pb2 as pb
-from retrieval.codec import decode_draft
+from retrieval.codec.references import MAX_BATCH, decode_draft
 from retrieval.types import Draft
 from serving.chunks import PictureAssembler
-from serving.errors import InvalidInput
+from serving.errors import FailedState, InvalidInput, NotFound, Overloaded, ServiceError
+from serving.fields import Fields
+from serving.workers import RemoteError
+
+STREAM_ENDS = (FailedState, NotFound, Overloaded)  # what no other picture of the stream would survive either
 
 T = TypeVar("T")
 
@@ -87,6 +91,30 @@ async def incoming(messages: AsyncIterator[pb.AddReferencesRequest], max_bytes: 
                 raise broken("a header or a chunk", other or "an empty message")
     if key is not None:
         raise broken(f"the last chunk of picture {key!r}", "the end of the stream")
+
+
+async def import_batches(messages: AsyncIterator[pb.ImportReferencesRequest]) -> AsyncIterator[pb.ImportBatch]:
+    """The batches of an ImportReferences stream behind its options.
+
+    Raises:
+        InvalidInput: BAD_STREAM, the order of messages is broken; or a batch of none, or of too many references.
+    """
+    async for message in messages:
+        kind = message.WhichOneof("message")
+        if kind != "batch":
+            raise broken("a batch", kind or "an empty message")
+        f, count = Fields(), len(message.batch.references)
+        f.require(1 <= count <= MAX_BATCH, "batch.references", f"must have 1 to {MAX_BATCH} entries, got {count}")
+        f.done()
+        yield message.batch
+
+
+def rejects(error: Exception) -> bool:
+    """Whether an error is about one picture, so that the stream goes on."""
+    if isinstance(error, ServiceError):
+        in_worker = error.metadata.get("stage") == "reference" and not isinstance(error, STREAM_ENDS)
+        return in_worker or isinstance(error, InvalidInput) or error.reason == "OUT_OF_MEMORY"
+    return isinstance(error, RemoteError)  # a mistake of ours met in a worker, by this picture
 
 
 async def page_bytes(

@@ -8,10 +8,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float32, Int32
 
+from serving.errors import ServiceError
 from serving.geometry import Box
 
 OFFICIAL = "official"
 GENERATED = "generated"
+EXACT, IVF, HNSW, CAGRA = "exact", "ivf", "hnsw", "cagra"  # kinds of an index
+FP32, FP16 = "fp32", "fp16"  # precisions of an index
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,36 @@ class Swatch:
 
 
 @dataclass(frozen=True)
+class IndexOptions:
+    """How a series' vectors are kept in memory and searched."""
+
+    kind: str = EXACT  # or IVF, HNSW, CAGRA, which are approximate
+    precision: str = FP32  # or FP16: the best are scored again in float32
+    recall_floor: float = 0.95  # (0, 1]; least recall that an approximate kind must show before it serves
+
+
+@dataclass(frozen=True)
+class Quota:
+    """What a series may hold."""
+
+    max_references: int = 0  # 0: no limit
+    max_bytes: int = 0  # of all pictures as they were added; 0: no limit
+
+
+@dataclass(frozen=True)
+class Migration:
+    """Another embedding space that is being built for a series."""
+
+    embedder: str
+    space: Space
+    database: str  # name of the database that holds its vectors
+    after: int = 0  # greatest sequence number that has vectors in it
+    done: int = 0  # references that have vectors in it
+    start_ns: int = 0  # nanoseconds since 1970, UTC
+    problem: str = ""  # why it does not go on; "": it does
+
+
+@dataclass(frozen=True)
 class Series:
     """A series' own fields, without what its pool counts."""
 
@@ -48,6 +81,12 @@ class Series:
     revision: int = 1  # raised by one by every change of these fields
     create_ns: int = 0  # nanoseconds since 1970, UTC
     update_ns: int = 0
+    index: IndexOptions = IndexOptions()
+    quota: Quota = Quota()
+    max_reference_depth: int | None = None  # references of a greater provenance depth are refused
+    default_max_depth: int | None = None  # Bound.max_depth of searches that set none
+    patches: str = "patches"  # name of the database that holds the vectors of `space`
+    migration: Migration | None = None  # under way
 
 
 @dataclass(frozen=True)
@@ -59,6 +98,11 @@ class SeriesDraft:
     embedder: str = ""
     palette: tuple[Swatch, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
+    space: Space | None = None  # with the embedder "vectors": the caller's own; its id is made by the server
+    index: IndexOptions = IndexOptions()
+    quota: Quota = Quota()
+    max_reference_depth: int | None = None
+    default_max_depth: int | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +113,10 @@ class SeriesChange:
     palette: tuple[Swatch, ...] | None = None
     labels: Mapping[str, str] | None = None
     etag: str = ""  # if set, must be the current one
+    index: IndexOptions | None = None
+    quota: Quota | None = None
+    max_reference_depth: int | None = None  # -1: none any more
+    default_max_depth: int | None = None  # -1: none any more
 
 
 @dataclass(frozen=True)
@@ -89,6 +137,10 @@ class PoolState:
     references: int = 0
     patches: int = 0
     update_ns: int = 0  # nanoseconds since 1970, UTC, of the last change
+    byte_size: int = 0  # of all pictures as they were added
+    history_from: int = 0  # oldest generation at which the pool is still known exactly
+    removed: int = 0  # references that were removed and are kept for the history
+    near_duplicates: int = 0  # references that are marked as such
 
 
 @dataclass(frozen=True)
@@ -136,6 +188,8 @@ class Reference:
     byte_size: int
     generation: int  # the generation that it made; also its place in the order of insertion
     create_ns: int  # nanoseconds since 1970, UTC
+    near_duplicate_of: str = ""  # id of the reference that it nearly repeats; "": none is known
+    digest: bytes = b""  # coarse colours of its patches; b"" where unknown
 
 
 @dataclass(frozen=True)
@@ -147,6 +201,40 @@ class Prepared:
     media_type: str
     vectors: Float32[np.ndarray, "n dim"]  # unit rows
     boxes: Int32[np.ndarray, "n 4"]  # x0, y0, x1, y1 in the picture's pixels
+    digest: bytes = b""  # as Reference.digest
+    space_id: str = ""  # of the space in which the vectors were made; "": not checked
+
+
+@dataclass(frozen=True)
+class NewReference:
+    """One reference to be stored."""
+
+    draft: Draft
+    data: bytes  # the picture's file
+    prepared: Prepared
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What became of a `NewReference`: stored or there already, or the error that kept it out."""
+
+    reference: Reference | None  # None with an error
+    new: bool  # False: the same bytes were there already, or there is an error
+    generation: int  # of the pool after it
+    error: ServiceError | None = None
+
+
+@dataclass(frozen=True)
+class ImportItem:
+    """A reference whose vectors the caller has made."""
+
+    draft: Draft
+    data: bytes  # the picture's file, which is not decoded
+    vectors: Float32[np.ndarray, "n dim"]  # any length but zero
+    boxes: Int32[np.ndarray, "n 4"]  # x0, y0, x1, y1 in the picture's pixels
+    width: int  # pixels, orientation applied
+    height: int
+    media_type: str
 
 
 @dataclass(frozen=True)
@@ -170,6 +258,40 @@ class Bound:
     any_tags: tuple[str, ...] = ()
     none_tags: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()  # reference ids
+    exclude_near_duplicates: bool = False
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """What is asked of a search beside its vectors."""
+
+    k: int  # hits per query
+    bound: Bound = Bound()
+    min_generation: int = 0  # the pool must have reached it
+    as_of: int = 0  # generation at which the pool is searched; 0: as it is now
+    per_reference: int = 0  # hits of one query that may come from one reference; 0: any number
+    diversity: float = 0.0  # [0, 1]; 0: by score alone
+
+
+@dataclass(frozen=True)
+class SnapshotInfo:
+    """A verified copy of a series at one moment."""
+
+    series_id: str
+    name: str
+    generation: int  # of the pool that it holds
+    references: int
+    byte_size: int  # on disk
+    sha256: str  # of its store file, 64 lower-case hexadecimal digits
+    create_ns: int  # nanoseconds since 1970, UTC
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is wrong with what is stored."""
+
+    text: str  # a sentence that states expected and actual
+    reference_id: str = ""  # the reference concerned; "": none in particular
 
 
 @dataclass(frozen=True)
@@ -265,3 +387,8 @@ class Stats:
     by_chapter: Mapping[int, int]
     by_depth: Mapping[int, int]
     without_chapter: int
+    dead_share: float = 0.0  # of the index's rows, [0, 1]
+    serving_kind: str = EXACT  # what is searched now
+    measured_recall: float = 0.0  # of an approximate kind, [0, 1]; 0: none was measured
+    index_note: str = ""  # why the series is not searched as its options ask; "": it is
+    migration: Migration | None = None  # under way

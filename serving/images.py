@@ -34,6 +34,7 @@ from PIL import (
 
 from serving.colour import is_in_colour
 from serving.errors import InvalidInput
+from serving.strangers import guess
 
 UNREADABLE, TOO_LARGE, TOO_SMALL = "IMAGE_UNREADABLE", "IMAGE_TOO_LARGE", "IMAGE_TOO_SMALL"
 
@@ -88,21 +89,6 @@ _FORMATS = (
     ),
 )
 
-_STRANGERS = (  # what people send by mistake, told by its first bytes
-    (b"%PDF", "a PDF document"),
-    (b"PK\x03\x04", "a ZIP or CBZ archive"),
-    (b"Rar!", "a RAR or CBR archive"),
-    (b"7z\xbc\xaf", "a 7z archive"),
-    (b"8BPS", "a Photoshop document"),
-    (b"\xff\x0a", "a JPEG XL picture"),
-    (b"\0\0\0\x0cJXL ", "a JPEG XL picture"),
-    (b"\0\0\0\x0cjP  ", "a JPEG 2000 picture"),
-    (b"<svg", "an SVG drawing"),
-    (b"<?xml", "an XML or SVG document"),
-    (b"<!DOCTYPE", "an HTML or XML document"),
-    (b"<html", "an HTML document"),
-)
-
 
 def decode_picture(data: bytes, limits: ImageLimits | None = None) -> Picture:
     """The first picture in `data`, upright, in sRGB, on white.
@@ -149,21 +135,16 @@ def _format_of(data: bytes, limits: ImageLimits) -> _Format:
         if kind.accepts(head):
             return kind
     names = ", ".join(kind.name for kind in _FORMATS)
-    raise InvalidInput(f"the file must be one of {names}, got {_guess(head)}", reason=UNREADABLE)
+    raise InvalidInput(f"the file must be one of {names}, got {guess(head)}", reason=UNREADABLE)
 
 
-def _guess(head: bytes) -> str:
-    if not head:
-        return "0 bytes"
-    for magic, name in _STRANGERS:
-        if head.lstrip(b"\xef\xbb\xbf \t\r\n")[: len(magic)].lower() == magic.lower():
-            return name
-    if head[4:8] == b"ftyp":
-        return f"a file of the HEIF or MP4 family (brand {head[8:12].decode('ascii', 'replace')!r})"
-    with contextlib.suppress(UnicodeDecodeError):
-        if head.decode("ascii").isprintable():
-            return "plain text"
-    return f"a file that begins with the bytes {head[:8].hex(' ')}"
+def media_type_of(data: bytes) -> str:
+    """The MIME type that a picture file's first bytes tell; the rest is not looked at.
+
+    Raises:
+        InvalidInput: IMAGE_UNREADABLE, it is none of this module's formats.
+    """
+    return _format_of(data, ImageLimits(max_bytes=len(data))).media_type
 
 
 def _check_size(image: ImageFile.ImageFile, limits: ImageLimits) -> None:

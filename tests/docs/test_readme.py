@@ -16,7 +16,7 @@ from PIL import Image
 from colorizer.config import ColorizerSettings
 from examples.made_up_series import draw_page
 from panelhue.colorizer.v1 import colorizer_pb2
-from panelhue.retrieval.v1 import retrieval_pb2
+from panelhue.retrieval.v1 import maintenance_pb2, retrieval_pb2
 from retrieval.config import RetrievalSettings
 from tests.wire.conftest import RunningServer
 
@@ -79,10 +79,9 @@ def test_the_commands_for_ones_own_comic_run(tmp_path, addresses):
     assert (tmp_path / "ch02-colour.cbz").stat().st_size > 0
 
 
-@pytest.mark.parametrize("name", ["retrieval", "colorizer"])
-def test_every_rpc_lists_its_errors(name):
-    module = {"retrieval": retrieval_pb2, "colorizer": colorizer_pb2}[name]
-    text = (ROOT / "protos" / "panelhue" / name / "v1" / f"{name}.proto").read_text()
+@pytest.mark.parametrize("module", [retrieval_pb2, maintenance_pb2, colorizer_pb2])
+def test_every_rpc_lists_its_errors(module):
+    text = (ROOT / "protos" / module.DESCRIPTOR.name).read_text()
     (service,) = module.DESCRIPTOR.services_by_name.values()
     for rpc in service.methods:
         comment = re.search(rf"((?:  //[^\n]*\n)+)  rpc {rpc.name}\(", text)

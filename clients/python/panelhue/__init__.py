@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from panelhue.books import Book, open_book
     from panelhue.colorizer_client import ColorizerClient
     from panelhue.errors import PanelhueError
+    from panelhue.maintenance_client import MaintenanceClient
     from panelhue.retrieval_client import RetrievalClient
     from panelhue.types import (
         AddResult,
@@ -24,9 +25,12 @@ if TYPE_CHECKING:
         Failed,
         Finished,
         Hint,
+        ImportedReference,
+        IndexOptions,
         Origin,
         PageFile,
         Provenance,
+        Quota,
         ReferenceFile,
         SeriesContext,
         Swatch,
@@ -36,6 +40,7 @@ _PLACES = {
     "Book": "books",
     "open_book": "books",
     "ColorizerClient": "colorizer_client",
+    "MaintenanceClient": "maintenance_client",
     "PanelhueError": "errors",
     "RetrievalClient": "retrieval_client",
     **dict.fromkeys(
@@ -48,9 +53,12 @@ _PLACES = {
             "Failed",
             "Finished",
             "Hint",
+            "ImportedReference",
+            "IndexOptions",
             "Origin",
             "PageFile",
             "Provenance",
+            "Quota",
             "ReferenceFile",
             "SeriesContext",
             "Swatch",
@@ -61,6 +69,7 @@ _PLACES = {
 
 __all__ = [  # noqa: RUF022 - grouped by what they are for
     "RetrievalClient",
+    "MaintenanceClient",
     "ColorizerClient",
     "PanelhueError",
     "Book",
@@ -73,9 +82,12 @@ __all__ = [  # noqa: RUF022 - grouped by what they are for
     "Failed",
     "Finished",
     "Hint",
+    "ImportedReference",
+    "IndexOptions",
     "Origin",
     "PageFile",
     "Provenance",
+    "Quota",
     "ReferenceFile",
     "SeriesContext",
     "Swatch",

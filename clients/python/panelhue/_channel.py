@@ -7,7 +7,8 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Generic, TypeVar
+from types import TracebackType
+from typing import Any, Generic, Self, TypeAlias, TypeVar
 
 import grpc
 
@@ -16,6 +17,7 @@ from panelhue.errors import PanelhueError, of_rpc
 UNARY_SECONDS = 30.0  # deadline of calls that move no pictures
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 
+Metadata: TypeAlias = tuple[tuple[str, str], ...]
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 Local = TypeVar("Local")
@@ -58,6 +60,52 @@ def translated(target: str) -> Iterator[None]:
         yield
     except grpc.RpcError as error:
         raise of_rpc(error, target) from error
+
+
+class Connection:
+    """A channel to one service. A context manager; safe to use from several threads.
+
+    Args:
+        target: address, such as "127.0.0.1:50051".
+        service: full name of the service.
+        idempotent: names of its RPCs that may be sent twice.
+        timeout: deadline of short calls, seconds.
+        credentials: for an encrypted channel; None: plain text.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        service: str,
+        idempotent: Iterable[str],
+        timeout: float,
+        credentials: grpc.ChannelCredentials | None,
+    ) -> None:
+        self.target = target
+        self._timeout = timeout
+        options = channel_options(service, idempotent)
+        self._channel = (
+            grpc.secure_channel(target, credentials, options)
+            if credentials is not None
+            else grpc.insecure_channel(target, options)
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the channel and every call on it."""
+        self._channel.close()
+
+    def _ask(self, method: Callable[..., Response], request: object) -> Response:
+        """The answer to a short call."""
+        with translated(self.target):
+            return method(request, timeout=self._timeout)
 
 
 class Sender(Generic[Request, Local]):
@@ -105,7 +153,11 @@ class Sender(Generic[Request, Local]):
 
 
 def stream(
-    method: Callable[..., Any], sender: Sender[Request, Local], target: str, timeout: float | None
+    method: Callable[..., Any],
+    sender: Sender[Request, Local],
+    target: str,
+    timeout: float | None,
+    metadata: Metadata = (),
 ) -> Iterator[Response]:
     """The answers to a stream of requests; leaving the iterator early cancels the call.
 
@@ -114,7 +166,7 @@ def stream(
         BaseException: what the caller's iterator raised.
     """
     with translated(target):
-        call = method(iter(sender), timeout=timeout)
+        call = method(iter(sender), timeout=timeout, metadata=metadata)
     sender.cancel = call.cancel
     try:
         with translated(target):
@@ -127,3 +179,18 @@ def stream(
         call.cancel()
     if sender.failure is not None:
         raise sender.failure
+
+
+def answers(method: Callable[..., Any], request: object, target: str, timeout: float | None) -> Iterator[Response]:
+    """The answers to one request; leaving the iterator early cancels the call.
+
+    Raises:
+        PanelhueError: the call failed.
+    """
+    with translated(target):
+        call = method(request, timeout=timeout)
+    try:
+        with translated(target):
+            yield from call
+    finally:
+        call.cancel()

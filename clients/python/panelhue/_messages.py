@@ -17,7 +17,7 @@ from panelhue.retrieval.v1 import retrieval_pb2 as retrieval
 E = TypeVar("E", bound=Enum)
 
 
-def _enum(kind: type[E], value: int, otherwise: E) -> E:
+def enum_of(kind: type[E], value: int, otherwise: E) -> E:
     try:
         return kind(value)
     except ValueError:  # a newer server's value, or unspecified
@@ -29,7 +29,7 @@ def number(one: Enum) -> Any:
     return one.value  # the stubs' enum classes are not callable at run time
 
 
-def _time(stamp: Timestamp) -> datetime:
+def decode_time(stamp: Timestamp) -> datetime:
     return stamp.ToDatetime(tzinfo=UTC)
 
 
@@ -43,7 +43,7 @@ def encode_box(box: t.Box) -> common.Box:
 
 def decode_provenance(message: common.Provenance) -> t.Provenance:
     return t.Provenance(
-        origin=_enum(t.Origin, message.origin, t.Origin.OFFICIAL),
+        origin=enum_of(t.Origin, message.origin, t.Origin.OFFICIAL),
         depth=message.depth,
         parent_ids=tuple(message.parent_ids),
         backend=message.backend,
@@ -70,6 +70,7 @@ def encode_bound(bound: t.Bound) -> common.Bound:
         any_tags=bound.any_tags,
         none_tags=bound.none_tags,
         exclude_reference_ids=bound.exclude_reference_ids,
+        exclude_near_duplicates=bound.exclude_near_duplicates,
     )
 
 
@@ -106,7 +107,7 @@ def decode_failure(message: common.Failure) -> t.Failure:
 
 def decode_hit(message: common.Hit) -> t.Hit:
     return t.Hit(
-        corner=_enum(t.Corner, message.corner, t.Corner.UNSPECIFIED),
+        corner=enum_of(t.Corner, message.corner, t.Corner.UNSPECIFIED),
         rank=message.rank,
         score=message.score,
         reference_id=message.reference_id,
@@ -158,6 +159,36 @@ def decode_space(message: retrieval.EmbeddingSpace) -> t.EmbeddingSpace:
     )
 
 
+def encode_space(space: t.EmbeddingSpace) -> retrieval.EmbeddingSpace:
+    return retrieval.EmbeddingSpace(
+        id=space.id,
+        model=space.model,
+        weights_sha256=space.weights_sha256,
+        preprocessing=space.preprocessing,
+        crop_recipe=space.crop_recipe,
+        dim=space.dim,
+        grey_twin=space.grey_twin,
+    )
+
+
+def decode_index(message: retrieval.IndexOptions) -> t.IndexOptions:
+    return t.IndexOptions(
+        kind=enum_of(t.IndexKind, message.kind, t.IndexKind.EXACT),
+        precision=enum_of(t.Precision, message.precision, t.Precision.FLOAT32),
+        recall_floor=message.recall_floor,
+    )
+
+
+def encode_index(index: t.IndexOptions) -> retrieval.IndexOptions:
+    return retrieval.IndexOptions(
+        kind=number(index.kind), precision=number(index.precision), recall_floor=index.recall_floor
+    )
+
+
+def encode_quota(quota: t.Quota) -> retrieval.Quota:
+    return retrieval.Quota(max_references=quota.max_references, max_bytes=quota.max_bytes)
+
+
 def decode_series(message: retrieval.Series) -> t.Series:
     return t.Series(
         id=message.id,
@@ -168,9 +199,13 @@ def decode_series(message: retrieval.Series) -> t.Series:
         labels=dict(message.labels),
         generation=message.generation,
         reference_count=message.reference_count,
-        create_time=_time(message.create_time),
-        update_time=_time(message.update_time),
+        create_time=decode_time(message.create_time),
+        update_time=decode_time(message.update_time),
         etag=message.etag,
+        index=decode_index(message.index),
+        quota=t.Quota(message.quota.max_references, message.quota.max_bytes),
+        max_reference_depth=message.max_reference_depth if message.HasField("max_reference_depth") else None,
+        default_max_depth=message.default_max_depth if message.HasField("default_max_depth") else None,
     )
 
 
@@ -185,6 +220,26 @@ def decode_stats(message: retrieval.GetSeriesStatsResponse) -> t.SeriesStats:
         references_by_chapter=dict(sorted(message.references_by_chapter.items())),
         references_by_depth=dict(sorted(message.references_by_depth.items())),
         references_without_chapter=message.references_without_chapter,
+        picture_bytes=message.picture_bytes,
+        history_from=message.history_from,
+        removed_references=message.removed_references,
+        near_duplicates=message.near_duplicates,
+        dead_share=message.dead_share,
+        serving_kind=enum_of(t.IndexKind, message.serving_kind, t.IndexKind.EXACT),
+        measured_recall=message.measured_recall,
+        index_note=message.index_note,
+        migration=decode_migration(message.migration) if message.HasField("migration") else None,
+    )
+
+
+def decode_migration(message: retrieval.Migration) -> t.Migration:
+    return t.Migration(
+        embedder=message.embedder,
+        embedding_space=decode_space(message.embedding_space),
+        done=message.done,
+        total=message.total,
+        start_time=decode_time(message.start_time),
+        problem=message.problem,
     )
 
 
@@ -200,7 +255,8 @@ def decode_reference(message: retrieval.Reference) -> t.Reference:
         media_type=message.media_type,
         byte_size=message.byte_size,
         generation=message.generation,
-        create_time=_time(message.create_time),
+        create_time=decode_time(message.create_time),
+        near_duplicate_of=message.near_duplicate_of,
     )
 
 
@@ -213,11 +269,29 @@ def encode_reference(file: t.ReferenceFile) -> retrieval.Reference:
     )
 
 
+def encode_imported(key: str, one: t.ImportedReference, data: bytes) -> retrieval.ImportedReference:
+    return retrieval.ImportedReference(
+        key=key,
+        reference=retrieval.Reference(
+            chapter=one.chapter,
+            page=one.page,
+            tags=one.tags,
+            provenance=encode_provenance(one.provenance),
+            width=one.width,
+            height=one.height,
+            media_type=one.media_type,
+        ),
+        data=data,
+        vectors=one.vectors.astype("<f4").tobytes(),
+        boxes=[encode_box(box) for box in one.boxes],
+    )
+
+
 def decode_add_result(message: retrieval.AddReferencesResponse, name: str) -> t.AddResult:
     rejected = message.status == retrieval.AddReferencesResponse.STATUS_REJECTED
     return t.AddResult(
         name=name,
-        status=_enum(t.AddStatus, message.status, t.AddStatus.REJECTED),
+        status=enum_of(t.AddStatus, message.status, t.AddStatus.REJECTED),
         reference=None if rejected else decode_reference(message.reference),
         failure=decode_failure(message.failure) if rejected else None,
         generation=message.generation,
@@ -233,6 +307,12 @@ def decode_retrieval_info(message: retrieval.GetServerInfoResponse) -> t.Retriev
         default_embedder=message.default_embedder,
         max_picture_bytes=message.max_picture_bytes,
         max_picture_pixels=message.max_picture_pixels,
+        free_bytes=message.free_bytes,
+        read_only=message.read_only,
+        index_bytes=message.index_bytes,
+        max_index_bytes=message.max_index_bytes,
+        gpu_bytes=message.gpu_bytes,
+        max_gpu_bytes=message.max_gpu_bytes,
     )
 
 
@@ -259,7 +339,7 @@ def decode_backend(message: colorizer.Backend, default: str) -> t.Backend:
         hits_per_corner=message.hits_per_corner,
         memory_bytes=message.memory_bytes,
         device=message.device,
-        determinism=_enum(t.Determinism, message.determinism, t.Determinism.UNSPECIFIED),
+        determinism=enum_of(t.Determinism, message.determinism, t.Determinism.UNSPECIFIED),
         code_licence=message.code_licence,
         weights_licence=message.weights_licence,
         weights_sha256=dict(message.weights_sha256),

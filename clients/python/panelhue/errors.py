@@ -41,6 +41,14 @@ class Violation:
     description: str  # a sentence that states expected and actual
 
 
+@dataclass(frozen=True)
+class QuotaViolation:
+    """One quota that a request would pass."""
+
+    subject: str  # what the quota holds for, such as "series:blue"
+    description: str  # a sentence that states the quota and what was asked for
+
+
 class PanelhueError(Exception):
     """Any failure that this package raises on purpose.
 
@@ -50,6 +58,7 @@ class PanelhueError(Exception):
         metadata: short facts for programs.
         violations: the request's wrong fields.
         retry_after: seconds after which a retry makes sense; None says nothing about it.
+        quota: the quotas that are used up.
     """
 
     default_reason = "ERROR"
@@ -62,6 +71,7 @@ class PanelhueError(Exception):
         metadata: Mapping[str, str] | None = None,
         violations: Sequence[Violation] = (),
         retry_after: float | None = None,
+        quota: Sequence[QuotaViolation] = (),
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -69,10 +79,13 @@ class PanelhueError(Exception):
         self.metadata = dict(metadata or {})
         self.violations = tuple(violations)
         self.retry_after = retry_after
+        self.quota = tuple(quota)
 
     def explained(self) -> str:
-        """The message with each violation on a line of its own."""
-        return "\n".join([self.message, *(f"  {one.field}: {one.description}" for one in self.violations)])
+        """The message with each violation, of the request or of a quota, on a line of its own."""
+        fields = (f"  {one.field}: {one.description}" for one in self.violations)
+        quotas = (f"  {one.subject}: {one.description}" for one in self.quota)
+        return "\n".join([self.message, *fields, *quotas])
 
 
 class UsageError(PanelhueError):
@@ -227,10 +240,11 @@ def _details(error: grpc.RpcError) -> dict[str, Any]:
         return {}
     found: dict[str, Any] = {}
     for packed in status.details if status is not None else ():
-        info, request, retry = (
+        info, request, retry, quota = (
             error_details_pb2.ErrorInfo(),
             error_details_pb2.BadRequest(),
             error_details_pb2.RetryInfo(),
+            error_details_pb2.QuotaFailure(),
         )
         if packed.Unpack(info):
             found |= {"reason": info.reason, "metadata": dict(info.metadata)}
@@ -238,4 +252,6 @@ def _details(error: grpc.RpcError) -> dict[str, Any]:
             found["violations"] = [Violation(one.field, one.description) for one in request.field_violations]
         elif packed.Unpack(retry):
             found["retry_after"] = retry.retry_delay.ToTimedelta().total_seconds()
+        elif packed.Unpack(quota):
+            found["quota"] = [QuotaViolation(one.subject, one.description) for one in quota.violations]
     return found

@@ -7,8 +7,24 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
+from panelhue.series_types import EmbeddingSpace as EmbeddingSpace
+from panelhue.series_types import IndexKind as IndexKind
+from panelhue.series_types import IndexOptions as IndexOptions
+from panelhue.series_types import Migration as Migration
+from panelhue.series_types import Precision as Precision
+from panelhue.series_types import Quota as Quota
+from panelhue.series_types import RetrievalInfo as RetrievalInfo
+from panelhue.series_types import Series as Series
+from panelhue.series_types import SeriesStats as SeriesStats
+from panelhue.series_types import Swatch as Swatch
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+NO_SPACE = EmbeddingSpace()
 Source: TypeAlias = (
     bytes | Path | Callable[[], bytes]
 )  # a picture's bytes, or where they come from when it is their turn
@@ -110,14 +126,7 @@ class Bound:
     any_tags: tuple[str, ...] = ()
     none_tags: tuple[str, ...] = ()
     exclude_reference_ids: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Swatch:
-    """A named colour of a series."""
-
-    name: str
-    rgb: int  # 0xRRGGBB, sRGB
+    exclude_near_duplicates: bool = False
 
 
 @dataclass(frozen=True)
@@ -147,7 +156,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Hit:
-    """One patch of a reference, found for one corner of a page."""
+    """One patch of a reference, found for one corner of a page, a vector or a text."""
 
     corner: Corner
     rank: int  # 0 is best
@@ -167,51 +176,6 @@ class Hit:
 
 
 @dataclass(frozen=True)
-class EmbeddingSpace:
-    """What vectors mean; vectors of two spaces never meet."""
-
-    id: str = ""
-    model: str = ""
-    weights_sha256: str = ""
-    preprocessing: str = ""
-    crop_recipe: str = ""
-    dim: int = 0
-    grey_twin: bool = False
-
-
-@dataclass(frozen=True)
-class Series:
-    """One long-running work and its pool."""
-
-    id: str
-    display_name: str
-    embedder: str
-    embedding_space: EmbeddingSpace
-    palette: tuple[Swatch, ...]
-    labels: Mapping[str, str]
-    generation: int
-    reference_count: int
-    create_time: datetime
-    update_time: datetime
-    etag: str
-
-
-@dataclass(frozen=True)
-class SeriesStats:
-    """Counts and sizes of one series."""
-
-    references: int
-    patches: int
-    disk_bytes: int
-    index_bytes: int
-    loaded: bool
-    generation: int
-    references_by_chapter: Mapping[int, int]  # chapter in thousandths to count
-    references_by_depth: Mapping[int, int]
-    references_without_chapter: int
-
-
-@dataclass(frozen=True)
 class Reference:
     """One colour picture in a pool."""
 
@@ -226,6 +190,7 @@ class Reference:
     byte_size: int
     generation: int
     create_time: datetime
+    near_duplicate_of: str = ""  # the reference that this one nearly repeats; empty: none is known
 
 
 @dataclass(frozen=True)
@@ -241,10 +206,27 @@ class ReferenceFile:
 
 
 @dataclass(frozen=True)
+class ImportedReference:
+    """A picture whose vectors are made already."""
+
+    name: str  # names it in its result; not stored
+    data: Source  # the file as it is to be stored; it is not decoded
+    vectors: NDArray[np.floating] = field(repr=False, compare=False)  # 1 to 64 rows; of any length but zero
+    boxes: tuple[Box, ...]  # where each row's patch lies in the picture
+    width: int  # pixels, orientation applied
+    height: int
+    media_type: str = ""  # empty: found out from the bytes
+    chapter: int | None = None  # thousandths
+    page: int | None = None
+    tags: tuple[str, ...] = ()
+    provenance: Provenance = Provenance()
+
+
+@dataclass(frozen=True)
 class AddResult:
     """What became of one picture."""
 
-    name: str  # the ReferenceFile's
+    name: str  # the ReferenceFile's or ImportedReference's
     status: AddStatus
     reference: Reference | None = None  # None if rejected
     failure: Failure | None = None  # set if rejected
@@ -270,24 +252,12 @@ class Context:
     hits: tuple[Hit, ...]  # by corner, then rank
     pictures: Mapping[str, Picture]  # by key
     generation: int = 0
-    embedding_space: EmbeddingSpace = EmbeddingSpace()
+    embedding_space: EmbeddingSpace = NO_SPACE
     candidates: int = 0  # patches that passed the bound
     palette: tuple[Swatch, ...] = ()
     page_width: int = 0
     page_height: int = 0
     timing: Timing = Timing()
-
-
-@dataclass(frozen=True)
-class RetrievalInfo:
-    """Versions, embedders and limits of a retrieval server."""
-
-    version: str
-    faiss: str
-    embedders: tuple[str, ...]
-    default_embedder: str
-    max_picture_bytes: int
-    max_picture_pixels: int
 
 
 @dataclass(frozen=True)

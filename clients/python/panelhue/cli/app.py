@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import typer
 
+import panelhue.cli.hygiene
+import panelhue.cli.upkeep  # noqa: F401 - both add their commands to series_app
 from panelhue.cli.colorize import colorize
 from panelhue.cli.group import PanelhueGroup
 from panelhue.cli.info import backends, info
 from panelhue.cli.ingest import ingest
 from panelhue.cli.series import series_app
 from panelhue.cli.sheet import sheet
+from panelhue.cli.snapshots import backup
 from panelhue.cli.up import up
 
 EPILOG = (
@@ -29,6 +32,7 @@ app = typer.Typer(
 )
 app.command()(up)
 app.add_typer(series_app, name="series")
+app.command()(backup)
 app.command()(ingest)
 app.command()(colorize)
 app.command()(sheet)

@@ -20,6 +20,7 @@ from panelhue.cli.common import (
     swatches,
     table,
 )
+from panelhue.cli.words import limits, migrating, searched
 
 series_app = typer.Typer(help="Makes, shows, changes and removes series.", no_args_is_help=True)
 
@@ -97,8 +98,13 @@ def show(series: SeriesId, retrieval: RetrievalTarget = RETRIEVAL_DEFAULT, json:
         "patches": stats.patches,
         "on disk": sized(stats.disk_bytes),
         "index in memory": sized(stats.index_bytes) if stats.loaded else "not loaded",
-        "generation": stats.generation,
+        "generation": f"{stats.generation} (history from {stats.history_from}, {stats.removed_references} removed)",
+        "near duplicates": stats.near_duplicates,
+        "pictures": sized(stats.picture_bytes),
+        "searched": searched(one.index, stats),
+        "may hold": limits(one),
         "embedding space": one.embedding_space.id or one.embedder,
+        **({"migration": migrating(stats.migration)} if stats.migration else {}),
         "colours": ", ".join(f"{swatch.name} #{swatch.rgb:06x}" for swatch in one.palette) or "–",
         "labels": ", ".join(f"{key}={value}" for key, value in sorted(one.labels.items())) or "–",
     }.items():
