@@ -23,7 +23,7 @@ class RetrievalSettings(ServerSettings):
 
     listen: str = Field("127.0.0.1:50051", description="Address and port to listen on; port 0 picks a free one.")
 
-    embedder: str = Field("structure", description="Embedder of a series that names none: structure or open_clip.")
+    embedder: str = Field("structure", description="Embedder of a series that names none: structure, open_clip or vectors.")
     crop_recipe: str = Field("native", description="How pictures are cut: native, or fit:WxH (pixels).")
     grey_twin: bool = Field(True, description="Embed references without their colour, as pages are.")
     clip_model: str | None = Field(None, description="Model of the embedder open_clip, such as ViT-B-16-quickgelu.")
@@ -61,6 +61,7 @@ class RetrievalSettings(ServerSettings):
     def _known(cls, name: str) -> str:
         from retrieval.embed import EMBEDDERS  # here, so that reading the settings loads no image library
 
-        if name not in EMBEDDERS:
-            raise ValueError(f"must be one of {', '.join(sorted(EMBEDDERS))}, got {name!r}")
+        names = sorted([*EMBEDDERS, "vectors"])  # the last one: no pictures are embedded unless a series says so
+        if name not in names:
+            raise ValueError(f"must be one of {', '.join(names)}, got {name!r}")
         return name
