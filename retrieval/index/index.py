@@ -50,6 +50,11 @@ class Index:
         """Memory of the rows, bytes; the open segment's by the rows in it."""
         return sum(segment.bytes for segment in self._published.segments)
 
+    @property
+    def device_bytes(self) -> int:
+        """Memory of the rows that are on the device too, bytes."""
+        return sum(block.bytes for block in self._published.blocks if block.index is not None)
+
     def snapshot(self) -> Snapshot:
         """All rows that were appended before this call."""
         return self._published

@@ -200,6 +200,7 @@ def test_blocks_are_searched_on_the_device():
     index, rows, scanner = on_device()
     assert index.place_on_device() == 1000
     rows.check(index.snapshot().search(rows.rows[:3], 5), rows.rows[:3], 5)
+    assert index.device_bytes == scanner.resident_bytes
     assert scanner.searches == 4  # three full blocks and one of a single segment
     assert scanner.resident_bytes == 1000 * DIM * 4
 
@@ -231,7 +232,7 @@ def test_what_was_dropped_is_searched_on_the_cpu():
     index.place_on_device()
     before = index.snapshot()
     assert index.drop_from_device() == 1000 * DIM * 4
-    assert scanner.used == scanner.resident_bytes == 0
+    assert scanner.used == scanner.resident_bytes == index.device_bytes == 0
     rows.check(before.search(rows.rows[:3], 5), rows.rows[:3], 5)
     assert scanner.searches == 0
 
