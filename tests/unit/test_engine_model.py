@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -231,4 +231,4 @@ def small_segments(monkeypatch):
 
 
 TestTheEngineIsItsModel = EngineAsModel.TestCase
-TestTheEngineIsItsModel.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+TestTheEngineIsItsModel.settings = settings(max_examples=int(__import__("os").environ.get("EX", "25")), stateful_step_count=25, deadline=None, phases=[Phase.generate], report_multiple_bugs=False)
