@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from grpc import aio
 
@@ -18,10 +19,19 @@ def caller_of(context: aio.ServicerContext) -> str:
     Raises:
         InvalidInput: the name is empty, too long, or holds other than printable ASCII.
     """
-    for key, value in context.invocation_metadata() or ():
+    return named(context.invocation_metadata() or (), context.peer())
+
+
+def named(metadata: Iterable[tuple[str, str | bytes]], peer: str) -> str:
+    """The name in a call's metadata, else the host of its peer.
+
+    Raises:
+        InvalidInput: as `caller_of`.
+    """
+    for key, value in metadata:
         if key == KEY:
             return _checked(value if isinstance(value, str) else value.decode("ascii", "replace"))
-    return host_of(context.peer())
+    return host_of(peer)
 
 
 def _checked(name: str) -> str:
