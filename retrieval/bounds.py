@@ -22,6 +22,7 @@ class Facts:
     depth: Int32[np.ndarray, "n"]
     tags: UInt64[np.ndarray, "n words"]  # bit `b % 64` of word `b // 64` is the tag `b`
     alive: Bool[np.ndarray, "n"]
+    repeats: Bool[np.ndarray, "n"]  # marked as a near duplicate of another one
     tag_bits: Mapping[str, int]  # may know more tags than these references carry
     places: Mapping[str, tuple[int, ...]]  # reference id to its places; a removed one may have come back
 
@@ -33,6 +34,7 @@ class Facts:
             np.zeros(0, np.bool_),
             np.zeros(0, np.int32),
             np.zeros((0, 1), np.uint64),
+            np.zeros(0, np.bool_),
             np.zeros(0, np.bool_),
             {},
             {},
@@ -47,6 +49,8 @@ class Facts:
             passing &= ~self.has_chapter | (self.chapter >= bound.min_chapter)
         if bound.max_depth is not None:
             passing &= self.depth <= bound.max_depth
+        if bound.exclude_near_duplicates:
+            passing &= ~self.repeats
         for tag in bound.all_tags:
             passing &= self._carries((tag,))
         if bound.any_tags:
@@ -80,6 +84,7 @@ def passes(bound: Bound, reference: Reference) -> bool:
         and (not bound.any_tags or not tags.isdisjoint(bound.any_tags))
         and tags.isdisjoint(bound.none_tags)
         and reference.id not in bound.exclude
+        and not (bound.exclude_near_duplicates and reference.near_duplicate_of)
     )
 
 
@@ -101,6 +106,7 @@ class Table:
             f.depth[:n],
             f.tags[:n],
             f.alive[:n],
+            f.repeats[:n],
             self._tag_bits,
             self._places,
         )
@@ -114,18 +120,20 @@ class Table:
         self._count += 1
         return place
 
-    def replace(self, reference: Reference) -> int:
-        """Changes what is known of a reference; its place."""
-        self._copy(self._words(reference.tags))
-        place = self._places[reference.id][-1]
-        self._set(place, reference)
-        return place
+    def replace(self, references: Sequence[Reference]) -> list[int]:
+        """Changes what is known of references; their places."""
+        self._copy(max(self._words(reference.tags) for reference in references))
+        places = [self._places[reference.id][-1] for reference in references]
+        for place, reference in zip(places, references, strict=True):
+            self._set(place, reference)
+        return places
 
-    def remove(self, reference_ids: Sequence[str]) -> None:
-        """Makes references no longer answer."""
+    def remove(self, reference_ids: Sequence[str]) -> list[int]:
+        """Makes references no longer answer; their places."""
         self._copy(self._facts.tags.shape[1])
-        for reference_id in reference_ids:
-            self._facts.alive[self._places[reference_id][-1]] = False
+        places = [self._places[reference_id][-1] for reference_id in reference_ids]
+        self._facts.alive[places] = False
+        return places
 
     def _words(self, tags: Sequence[str]) -> int:
         for tag in tags:
@@ -142,6 +150,7 @@ class Table:
             bit = self._tag_bits[tag]
             f.tags[place, bit // WORD] |= np.uint64(1) << np.uint64(bit % WORD)
         f.alive[place] = True
+        f.repeats[place] = bool(reference.near_duplicate_of)
 
     def _make_room(self, count: int, words: int) -> None:
         if count > len(self._facts.alive) or words > self._facts.tags.shape[1]:
@@ -168,4 +177,5 @@ class Table:
             depth=column(f.depth),
             tags=column(f.tags),
             alive=column(f.alive),
+            repeats=column(f.repeats),
         )

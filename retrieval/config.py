@@ -36,15 +36,22 @@ class RetrievalSettings(ServerSettings):
 
     workers: int = Field(1, ge=1, le=256, description="Processes that decode and embed; one per GPU for open_clip.")
     max_searches: int = Field(64, ge=1, description="Searches at once, waiting ones included; more are refused.")
-    search_threads: int = Field(2, ge=1, description="Searches that run side by side, one thread each.")
+    search_threads: int = Field(2, ge=1, description="Scans that run side by side, one thread each.")
     ingest_window: int = Field(3, ge=1, le=64, description="Pictures of one stream that are received before an answer.")
     picture_seconds: float = Field(120.0, gt=0, description="Longest time to decode and embed one picture, seconds.")
 
     max_picture_bytes: int = Field(64 << 20, ge=1024, description="Largest picture file, bytes.")
     max_picture_pixels: int = Field(100_000_000, ge=256, description="Largest picture, pixels.")
-    max_series: int = Field(1000, ge=1, description="Series that may be there; more are refused.")
+    max_series: int = Field(100_000, ge=1, description="Series that may be there; more are refused.")
     cache_bytes: int = Field(256 << 20, ge=0, description="Decoded references kept in memory for cutting, bytes.")
     index_bytes: int = Field(4 << 30, ge=0, description="Indexes kept in memory, bytes; the least used go first.")
+    gpu_bytes: int = Field(0, ge=0, description="Indexes kept on the GPU, bytes; 0 uses none.")
+    caller_references: int = Field(0, ge=0, description="References that one caller may add within an hour; 0: any.")
+    caller_bytes: int = Field(0, ge=0, description="Bytes of pictures that one caller may add within an hour; 0: any.")
+    reserve_bytes: int = Field(64 << 20, ge=0, description="Free bytes on the disk below which nothing is added.")
+    history_seconds: float = Field(
+        7 * 24 * 3600.0, ge=0, description="How long what was removed or changed is kept for as_of_generation, seconds."
+    )
     map_bytes: int = Field(64 << 20, ge=1 << 20, description="LMDB map of a new series, bytes; doubled when full.")
     max_map_bytes: int = Field(1 << 40, ge=1 << 20, description="Largest LMDB map: what one series may take, bytes.")
     max_open: int = Field(256, ge=1, description="LMDB environments kept open.")

@@ -16,6 +16,8 @@ from serving.errors import FailedState, NotFound, Overloaded, ServiceError
 from serving.images import ImageLimits
 from serving.workers import WorkerPool
 
+VECTORS = "vectors"  # the embedder of a series that takes ready-made vectors only
+
 
 class Embedding:
     """Decodes and embeds in worker processes.
@@ -72,8 +74,13 @@ class Embedding:
         """Returns if this server's embedder gives vectors of the series' space.
 
         Raises:
-            FailedState: EMBEDDING_SPACE_CHANGED, it does not; or it cannot be loaded.
+            FailedState: EMBEDDING_SPACE_CHANGED, it does not; VECTORS_ONLY, the series has no embedder; or it cannot be
+                loaded.
         """
+        if series.embedder == VECTORS:
+            raise FailedState(
+                f"series {series.id!r} takes ready-made vectors only, got a picture", reason="VECTORS_ONLY"
+            )
         try:
             space = await self.space(series.embedder)
         except NotFound as error:
@@ -100,6 +107,18 @@ class Embedding:
         assert done.prepared is not None  # what was asked for
         return done.prepared, timing
 
+    async def again(self, series: Series, data: bytes) -> Prepared:
+        """A picture of the pool made ready in another space: it was found to be in colour before.
+
+        Raises:
+            InvalidInput: IMAGE_UNREADABLE, IMAGE_TOO_LARGE or IMAGE_TOO_SMALL.
+            Unavailable, Timeout: the worker died, or took too long.
+        """
+        async with self._ingest:
+            done, _ = await self._run(Work("again", series.embedder, data))
+        assert done.prepared is not None  # what was asked for
+        return done.prepared
+
     async def page(self, series: Series, data: bytes) -> tuple[Float32[np.ndarray, "4 dim"], int, int, Timing]:
         """The vectors of a page's corners, and its width and height in pixels.
 
@@ -117,6 +136,11 @@ class Embedding:
             self._searches -= 1
         assert done.vectors is not None  # what was asked for
         return done.vectors, done.width, done.height, timing
+
+    @property
+    def idle(self) -> bool:
+        """Whether a worker is free and nothing waits for one, so that work without haste may begin."""
+        return self._pool.free > 0
 
     async def _run(self, work: Work) -> tuple[WorkDone, Timing]:
         start = time.perf_counter_ns()

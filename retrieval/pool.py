@@ -1,231 +1,275 @@
-"""One series' references in memory, beside the store that holds the truth; loaded at the first search, then kept up."""
+"""One series' references in memory, beside the store that holds the truth; loaded when searched, then kept up."""
 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
-import numpy as np
-from jaxtyping import Bool, Float32, Int32
-
-from retrieval.bounds import Facts, Table
 from retrieval.catalog import Catalog, no_such_series
-from retrieval.index import Index, Scanner
-from retrieval.index import Snapshot as Rows
-from retrieval.types import Bound, Draft, Found, Hit, PoolState, Prepared, Reference, SeriesView, Timing
-from serving.errors import CorruptData, FailedState
-from serving.geometry import Box
+from retrieval.index import GpuScanner, Scanner
+from retrieval.loaded import Loaded, catch_up, expected_bytes, load
+from retrieval.streamed import streamed
+from retrieval.types import (
+    NewReference,
+    PoolState,
+    Reference,
+    Series,
+    SeriesView,
+    Stored,
+    StoredPatches,
+)
+from retrieval.view import View
 
-LOAD_BATCH = 256  # references read from the store at a time; no transaction lasts longer
-MIN_DEAD = 4096  # rows of removed references that are kept at least, before the index is made anew
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """A pool at one generation; any number of threads may search it."""
-
-    generation: int
-    rows: Rows
-    facts: Facts
-    references: Sequence[Reference]  # by place; may be longer than the facts
-    owner: Int32[np.ndarray, "rows"]  # the place of each row's reference
-    boxes: Int32[np.ndarray, "rows 4"]  # in the reference's pixels
-
-    def search(self, queries: Float32[np.ndarray, "q dim"], k: int, bound: Bound) -> Found:
-        """The nearest patches that pass the bound, by query, best first. Fewer where fewer pass."""
-        start = time.perf_counter_ns()
-        passing = self.facts.mask(bound)
-        allowed: Bool[np.ndarray, "rows"] | None = None if passing.all() else passing[self.owner]
-        nearest = self.rows.search(queries, k, allowed)
-        hits = tuple(
-            Hit(query, rank, float(score), self.references[self.owner[row]], Box(*self.boxes[row].tolist()))
-            for query, (scores, rows) in enumerate(zip(nearest.scores, nearest.rows, strict=True))
-            for rank, (score, row) in enumerate(zip(scores, rows, strict=True))
-            if row >= 0
-        )
-        candidates = self.rows.rows if allowed is None else int(allowed.sum())
-        return Found(hits, self.generation, candidates, Timing(search_ns=time.perf_counter_ns() - start))
-
-
-class _Loaded:
-    """What is in memory of a pool; changed by one thread at a time."""
-
-    def __init__(self, dim: int, scanner: Scanner) -> None:
-        self.index = Index(dim, scanner)
-        self.table = Table()
-        self.references: list[Reference] = []
-        self.dead = 0  # rows of removed references
-        self._owner = np.zeros(0, np.int32)
-        self._boxes = np.zeros((0, 4), np.int32)
-
-    def append(
-        self, references: Sequence[Reference], vectors: Float32[np.ndarray, "n dim"], boxes: Int32[np.ndarray, "n 4"],
-        counts: Sequence[int],
-    ) -> None:  # fmt: skip
-        first = self.index.snapshot().rows
-        places = [self.table.add(reference) for reference in references]
-        self.references.extend(references)
-        last = first + len(vectors)
-        if last > len(self._owner):
-            room = max(256, 2 * last)
-            self._owner = np.concatenate([self._owner[:first], np.zeros(room - first, np.int32)])
-            self._boxes = np.concatenate([self._boxes[:first], np.zeros((room - first, 4), np.int32)])
-        self._owner[first:last] = np.repeat(np.asarray(places, np.int32), counts)
-        self._boxes[first:last] = boxes
-        self.index.append(vectors)
-
-    def change(self, reference: Reference) -> None:
-        place = self.table.replace(reference)
-        self.references = [*self.references]  # snapshots keep the list they have
-        self.references[place] = reference
-
-    def snapshot(self, generation: int) -> Snapshot:
-        rows = self.index.snapshot()
-        facts = self.table.facts()
-        return Snapshot(generation, rows, facts, self.references, self._owner[: rows.rows], self._boxes[: rows.rows])
-
-    @property
-    def bytes(self) -> int:
-        return self.index.bytes + self._owner.nbytes + self._boxes.nbytes
+COMPACTION_SHARE = 0.2  # of a segment's rows that may be dead before it is rewritten
 
 
 class Pool:
     """A series' pool. Changes go to the store first, then to memory, then are published, one after the other.
 
+    A search takes the published view and needs nothing more of the pool. The lock orders changes; letting go of the
+    memory does not wait for it, so that a slow disk does not keep memory from being freed.
+
     Args:
         catalog: where the truth is.
         series_id: the series.
         scanner: what searches.
+        as_of: the generation at which the pool is kept, read only; 0: as it is now.
     """
 
-    def __init__(self, catalog: Catalog, series_id: str, scanner: Scanner) -> None:
-        self._catalog, self._series_id, self._scanner = catalog, series_id, scanner
-        self._lock = threading.Lock()
-        self._loaded: _Loaded | None = None
-        self._published: Snapshot | None = None
+    def __init__(self, catalog: Catalog, series_id: str, scanner: Scanner, as_of: int = 0) -> None:
+        self.series_id, self.as_of = series_id, as_of
+        self._catalog, self.scanner = catalog, scanner
+        self._lock = threading.Lock()  # held by whoever changes the pool
+        self._swap = threading.Lock()  # held for two assignments
+        self._loaded: Loaded | None = None
+        self._published: View | None = None
         self.retired = False  # its series was removed; another of the same name has another pool
 
+    # -- memory
+
+    def published(self) -> View | None:
+        """The pool as it is now, None while it is not in memory."""
+        return self._published
+
     @property
-    def index_bytes(self) -> int:
-        """Memory that it takes, bytes; 0 while it is not loaded."""
+    def bytes(self) -> int:
+        """Memory that it takes; 0 while it is not loaded."""
         loaded = self._loaded
         return loaded.bytes if loaded else 0
 
     @property
-    def loaded(self) -> bool:
-        """Whether it is in memory."""
-        return self._published is not None
+    def gpu_bytes(self) -> int:
+        """Memory that it takes on the device."""
+        loaded = self._loaded
+        return sum(block.bytes for block in loaded.index.snapshot().blocks) if loaded else 0
 
-    def snapshot(self, min_generation: int = 0) -> Snapshot:
-        """The pool as it is now, loaded first if need be.
+    @property
+    def expected_gpu_bytes(self) -> int:
+        """What it would take on the device; 0 where there is none, or nothing to be put there."""
+        loaded = self._loaded
+        if loaded is None or not isinstance(self.scanner, GpuScanner):
+            return 0
+        return 4 * loaded.series.space.dim * sum(segment.rows for segment in loaded.index.snapshot().sealed)
+
+    def expected_bytes(self) -> int:
+        """What it will take in memory.
 
         Raises:
-            FailedState: GENERATION_NOT_REACHED, the pool has not changed so often yet.
+            NotFound, FailedState, CorruptData: it cannot be read.
+        """
+        view = self._catalog.view(self.series_id)
+        state = self._catalog.known(self.series_id, self.as_of)[1] if self.as_of else view.pool
+        return expected_bytes(view.series, state)
+
+    def load(self) -> View:
+        """Reads it from the store, unless it is in memory.
+
+        Raises:
+            NotFound, FailedState: it is not there, or not as it was at that generation any more.
             CorruptData: the store does not hold what it promises.
         """
-        snapshot = self._published
-        if snapshot is None:
-            with self._changing():
-                snapshot = self._published or self._load()
-        if snapshot.generation < min_generation:
-            raise FailedState(
-                f"the pool must have reached generation {min_generation}, got {snapshot.generation}",
-                reason="GENERATION_NOT_REACHED",
-                metadata={"expected": str(min_generation), "actual": str(snapshot.generation)},
-            )
-        return snapshot
+        with self.changing():
+            view = self._published
+            if view is None:
+                loaded, state = load(self._catalog, self._series(), self.scanner, self.as_of)
+                view = self.install(loaded, state)
+            return view
 
-    @contextmanager
-    def _changing(self) -> Iterator[None]:
-        with self._lock:
-            if self.retired:
-                raise no_such_series(self._series_id)
-            yield
+    def streamed(self) -> View:
+        """The pool as the store has it, for a search that reads the vectors from there.
 
-    def published(self) -> Snapshot | None:
-        """The pool as it is now, None while it is not loaded."""
-        return self._published
+        Raises:
+            NotFound, FailedState, CorruptData: as `load`.
 
-    def delete(self, check: Callable[[SeriesView], None]) -> int:
-        """As `Catalog.delete`."""
-        with self._changing():
-            count = self._catalog.delete(self._series_id, check)
-            self.retired = True
-            self._loaded = self._published = None
-        return count
+        Cost: reads every reference's record.
+        """
+        return streamed(self._catalog, self._series(), self.scanner, self.as_of)
+
+    def _series(self) -> Series:
+        return self._catalog.view(self.series_id).series
 
     def unload(self) -> None:
-        """Frees the memory; the next search loads it again."""
-        with self._lock:
+        """Frees the memory; views that are in use keep theirs. Does not wait."""
+        with self._swap:
             self._loaded = self._published = None
 
-    def _load(self) -> Snapshot:
-        view = self._catalog.view(self._series_id)
-        loaded = _Loaded(view.series.space.dim, self._scanner)
-        known: dict[str, Reference] = {}
-        page, state = self._catalog.references(self._series_id, limit=LOAD_BATCH)
-        while page:
-            known.update((reference.id, reference) for reference in page)
-            page, state = self._catalog.references(self._series_id, page[-1].id, LOAD_BATCH)
-        after = 0
-        while batch := self._catalog.patches(self._series_id, after, LOAD_BATCH):
-            missing = [patches.reference_id for patches in batch if patches.reference_id not in known]
-            if missing:
-                raise CorruptData(
-                    f"series {self._series_id!r}: expected a record of reference {missing[0]}, got none",
-                    reason="DATA_DAMAGED",
-                )
-            loaded.append(
-                [known[patches.reference_id] for patches in batch],
-                np.concatenate([patches.vectors for patches in batch]),
-                np.concatenate([patches.boxes for patches in batch]),
-                [len(patches.vectors) for patches in batch],
-            )
-            after = batch[-1].sequence
-        if len(known) != state.references or loaded.index.snapshot().rows != state.patches:
-            raise CorruptData(
-                f"series {self._series_id!r}: expected {state.references} references with {state.patches} patches, "
-                f"got {len(known)} with {loaded.index.snapshot().rows}",
-                reason="DATA_DAMAGED",
-            )
-        self._loaded = loaded
-        return self._publish(state)
+    def place(self) -> bool:
+        """Whether its full segments are on the device now."""
+        loaded = self._loaded
+        placed = loaded is not None and loaded.index.place_on_device() > 0
+        self._renew(loaded)
+        return placed
 
-    def _publish(self, state: PoolState) -> Snapshot:
-        assert self._loaded is not None
-        self._published = self._loaded.snapshot(state.generation)
-        return self._published
+    def displace(self) -> None:
+        """Frees the device's memory."""
+        loaded = self._loaded
+        if loaded is not None:
+            loaded.index.drop_from_device()
+        self._renew(loaded)
 
-    def add(self, draft: Draft, data: bytes, prepared: Prepared) -> tuple[Reference, PoolState, bool]:
-        """As `Catalog.add`; the reference is in every snapshot taken after this returns."""
-        with self._changing():
-            reference, state, new = self._catalog.add(self._series_id, draft, data, prepared)
-            if new and self._loaded is not None:
-                self._loaded.append([reference], prepared.vectors, prepared.boxes, [len(prepared.vectors)])
-                self._publish(state)
-        return reference, state, new
+    @property
+    def dead_share(self) -> float:
+        """The greatest share of removed references' rows in a full segment, [0, 1]."""
+        loaded = self._loaded
+        return loaded.index.dead_share(loaded.table.facts().alive) if loaded else 0.0
+
+    def compact(self) -> int:
+        """Rewrites segments of which many rows are dead; rows that left. No answer changes; adding goes on."""
+        loaded = self._loaded
+        if loaded is None:
+            return 0
+        before = loaded.index.snapshot()
+        loaded.index.compact(loaded.table.facts().alive)
+        after = loaded.index.snapshot()
+        self._renew(loaded)
+        return sum(s.rows for s in before.sealed) - sum(s.rows for s in after.sealed[: len(before.sealed)])
+
+    def _renew(self, loaded: Loaded | None) -> None:
+        """Publishes what is in memory in another form, at the same generation."""
+        with self._lock:
+            if loaded is not None and loaded is self._loaded:
+                self._publish(loaded, self._generation())
+
+    def _generation(self) -> int:
+        return self._published.generation if self._published else 0
+
+    # -- changes
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Nobody else changes the pool until the block ends.
+
+        Raises:
+            NotFound: NO_SUCH_SERIES.
+        """
+        with self._lock:
+            if self.retired:
+                raise no_such_series(self.series_id)
+            yield
+
+    def install(self, loaded: Loaded, state: PoolState) -> View:
+        """Publishes what was read; the caller is `changing`."""
+        view = loaded.view(state.generation)
+        with self._swap:
+            self._loaded, self._published = loaded, view
+        return view
+
+    def _publish(self, loaded: Loaded, generation: int) -> None:
+        view = loaded.view(generation)
+        with self._swap:
+            if self._loaded is loaded:  # it may have been unloaded meanwhile
+                self._published = view
+
+    def add_many(self, items: Sequence[NewReference]) -> tuple[list[Stored], PoolState]:
+        """As `Catalog.add_many`; what is new is in every view that is taken after this returns."""
+        with self.changing():
+            stored, state = self._catalog.add_many(self.series_id, items)
+            loaded = self._loaded
+            new = [(one.reference, item.prepared) for one, item in zip(stored, items, strict=True) if one.new]
+            if new and loaded is not None:
+                patches = [
+                    StoredPatches(reference.id, reference.generation, prepared.vectors, prepared.boxes)
+                    for reference, prepared in new
+                    if reference is not None
+                ]
+                loaded.append([reference for reference, _ in new if reference is not None], patches)
+                self._publish(loaded, state.generation)
+        return stored, state
 
     def change(self, reference_id: str, work: Callable[[Reference], Reference]) -> tuple[Reference, PoolState]:
         """As `Catalog.change_reference`."""
-        with self._changing():
-            reference, state = self._catalog.change_reference(self._series_id, reference_id, work)
-            if self._loaded is not None:
-                self._loaded.change(reference)
-                self._publish(state)
+        with self.changing():
+            reference, state = self._catalog.change_reference(self.series_id, reference_id, work)
+            loaded = self._loaded
+            if loaded is not None:
+                loaded.change([reference])
+                self._publish(loaded, state.generation)
         return reference, state
 
-    def remove(self, reference_ids: Sequence[str], *, allow_missing: bool) -> tuple[list[Reference], PoolState]:
-        """As `Catalog.remove`; the rows stay in memory, masked, until they are many."""
-        with self._changing():
-            gone, state = self._catalog.remove(self._series_id, reference_ids, allow_missing=allow_missing)
-            if gone and self._loaded is not None:
-                self._loaded.table.remove([reference.id for reference in gone])
-                self._loaded.dead = self._loaded.index.snapshot().rows - state.patches
-                if self._loaded.dead > max(MIN_DEAD, state.patches):
-                    self._loaded = self._published = None
-                else:
-                    self._publish(state)
+    def remove(
+        self, reference_ids: Sequence[str], *, allow_missing: bool, purge: bool = False
+    ) -> tuple[list[Reference], PoolState]:
+        """As `Catalog.remove`; the rows stay in memory, masked, until a compaction."""
+        with self.changing():
+            gone, state = self._catalog.remove(self.series_id, reference_ids, allow_missing=allow_missing, purge=purge)
+            loaded = self._loaded
+            if gone and loaded is not None:
+                loaded.remove([reference.id for reference in gone])
+                self._publish(loaded, state.generation)
         return gone, state
+
+    def mark(self, marks: dict[str, str]) -> PoolState:
+        """As `Catalog.mark`."""
+        with self.changing():
+            state = self._catalog.mark(self.series_id, marks)
+            loaded = self._loaded
+            if loaded is not None:
+                loaded.change([self._catalog.get(self.series_id, reference_id) for reference_id in marks])
+                self._publish(loaded, state.generation)
+        return state
+
+    def change_series(self, change: Callable[[], SeriesView]) -> SeriesView:
+        """What `change` gives, which changes the series' own fields in the store."""
+        with self.changing():
+            view = change()
+            loaded = self._loaded
+            if loaded is not None:
+                loaded.series = view.series
+                self._publish(loaded, self._generation())
+        return view
+
+    def switch(self, prepared: Loaded | None, known: dict[int, Reference]) -> list[int]:
+        """Gives the series the space that it migrates to, in the store and in memory.
+
+        Searches go on in the old space until the new one is published, whole.
+
+        Args:
+            prepared: the pool in the new space, as `known` says; None: it is not to be in memory.
+            known: what `prepared` was made of.
+
+        Returns:
+            Sequence numbers of references that lack vectors in the new space, and then nothing was changed.
+        """
+        with self.changing():
+            if prepared is not None:
+                now, _ = self._catalog.known(self.series_id)
+                catch_up(self._catalog, prepared, known, now)
+            lacking = self._catalog.switch(self.series_id)
+            if lacking:
+                return lacking
+            view = self._catalog.view(self.series_id)
+            if prepared is None:
+                self.unload()
+            else:
+                prepared.series = view.series
+                self.install(prepared, view.pool)
+        return []
+
+    def delete(self, check: Callable[[SeriesView], None]) -> int:
+        """As `Catalog.delete`."""
+        with self.changing():
+            count = self._catalog.delete(self.series_id, check)
+            self.retired = True
+            self.unload()
+        return count

@@ -215,19 +215,6 @@ class NewReference:
 
 
 @dataclass(frozen=True)
-class ImportItem:
-    """One reference whose vectors the caller has made."""
-
-    draft: Draft
-    data: bytes  # the picture's file
-    vectors: Float32[np.ndarray, "n dim"]  # finite, of any length but zero
-    boxes: Int32[np.ndarray, "n 4"]  # x0, y0, x1, y1 in the picture's pixels
-    width: int  # pixels, orientation applied
-    height: int
-    media_type: str
-
-
-@dataclass(frozen=True)
 class Stored:
     """What became of a `NewReference`: stored or there already, or the error that kept it out."""
 
@@ -235,6 +222,19 @@ class Stored:
     new: bool  # False: the same bytes were there already, or there is an error
     generation: int  # of the pool after it
     error: ServiceError | None = None
+
+
+@dataclass(frozen=True)
+class ImportItem:
+    """A reference whose vectors the caller has made."""
+
+    draft: Draft
+    data: bytes  # the picture's file, which is not decoded
+    vectors: Float32[np.ndarray, "n dim"]  # any length but zero
+    boxes: Int32[np.ndarray, "n 4"]  # x0, y0, x1, y1 in the picture's pixels
+    width: int  # pixels, orientation applied
+    height: int
+    media_type: str
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ class WorkConfig:
 class Work:
     """One request to a worker."""
 
-    kind: Literal["space", "reference", "page"]
+    kind: Literal["space", "reference", "again", "page"]  # "again": a reference that was taken before
     embedder: str
     data: bytes = b""  # the picture's file; empty for "space"
     muted: bool = False  # of a reference: whether any colour will do, as it does for what a back-end made
@@ -72,7 +72,8 @@ def _handle(config: WorkConfig, embedders: dict[str, Embedder], work: Work, cont
         vectors = embedder.embed_pages([picture.pixels])[0]
         done = time.perf_counter_ns()
         return WorkDone(space, None, vectors, width, height, decoded - start, done - decoded)
-    if not (has_colour(picture.pixels) if work.muted else picture.in_colour):
+    in_colour = has_colour(picture.pixels) if work.muted else picture.in_colour
+    if work.kind == "reference" and not in_colour:
         raise InvalidInput("a reference must be in colour, got a grey or single-ink picture", reason="IMAGE_NOT_COLOUR")
     boxes = cut_reference(picture.pixels, CropRecipe.parse(space.crop_recipe)).source_boxes
     vectors = embedder.embed_references([picture.pixels])[0]

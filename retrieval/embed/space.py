@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 from PIL import Image
 
-from serving.errors import InvalidInput
+from serving.errors import FailedState, InvalidInput
 
 ID_DIGITS = 16  # hexadecimal digits of the fingerprint: 64 bits, far beyond any number of spaces that will be made
 
@@ -49,6 +49,11 @@ class Embedder(Protocol):
         """The space of all vectors that this embedder gives."""
         ...
 
+    @property
+    def has_text(self) -> bool:
+        """Whether `embed_texts` works: the model can say in the same space what a text means."""
+        ...
+
     def embed(self, pictures: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> Float32[np.ndarray, "n dim"]:
         """One vector per picture, taken as a patch that is already cut: no recipe and no grey twin is applied.
 
@@ -73,6 +78,14 @@ class Embedder(Protocol):
         """
         ...
 
+    def embed_texts(self, texts: Sequence[str]) -> Float32[np.ndarray, "n dim"]:
+        """One vector per text, such as "a girl with red hair"; what a model cannot read of a long one is left out.
+
+        Raises:
+            FailedState: EMBEDDER_HAS_NO_TEXT; or what it needs for texts cannot be loaded.
+        """
+        ...
+
     def close(self) -> None:
         """Frees what the embedder holds; it must not be used afterwards. Closing twice is allowed."""
         ...
@@ -91,6 +104,15 @@ class EmbedderSettings:
     device: str = "auto"  # "auto", "cpu", "cuda", "cuda:1" …
     precision: str = "auto"  # "auto" (fp16 on a GPU, fp32 on the CPU), "fp32", "fp16" or "bf16"
     batch: int = 64  # pictures per forward pass, at least 1
+
+
+def no_text(space: EmbeddingSpace) -> FailedState:
+    """The error of an embedder that cannot take texts."""
+    return FailedState(
+        f"a search by text needs an embedder with a text tower, and {space.model!r} has none",
+        reason="EMBEDDER_HAS_NO_TEXT",
+        metadata={"embedding_space": space.id},
+    )
 
 
 def grey_twin(picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:

@@ -27,7 +27,7 @@ from jaxtyping import Float32, UInt8
 from PIL import Image
 from scipy import ndimage
 
-from retrieval.embed.space import EmbedderSettings, EmbeddingSpace, check_picture, luma
+from retrieval.embed.space import EmbedderSettings, EmbeddingSpace, check_picture, luma, no_text
 from retrieval.patches import MIN_SIDE, CropRecipe, Patches, cut_page, cut_reference
 from serving.errors import InvalidInput
 from serving.geometry import Box
@@ -108,6 +108,19 @@ class StructureEmbedder:
         """
         rows = [_describe(cut_reference(reference, self._recipe), SIDE) for reference in map(_checked, references)]
         return np.stack(rows) if rows else np.zeros((0, 5, DIM), np.float32)
+
+    @property
+    def has_text(self) -> bool:
+        """False: it knows drawings alone."""
+        return False
+
+    def embed_texts(self, texts: Sequence[str]) -> Float32[np.ndarray, "n dim"]:  # noqa: ARG002 - the protocol's
+        """Never gives anything.
+
+        Raises:
+            FailedState: EMBEDDER_HAS_NO_TEXT.
+        """
+        raise no_text(self.space)
 
     def close(self) -> None:
         """Does nothing: the embedder holds nothing."""

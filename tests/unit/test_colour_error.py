@@ -1,11 +1,12 @@
-"""The demo's colour difference against the published test data."""
+"""The colour difference against the published test data."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from examples.colour_error import ciede2000, lab_of, mean_ciede2000, psnr
+from examples.colour_error import mean_ciede2000, psnr
+from serving.colour import ciede2000, lab_of
 
 # L a b, L a b, difference: Sharma, Wu and Dalal 2005, table 1 (the pairs that tell wrong implementations apart).
 PAIRS = [

@@ -2,37 +2,28 @@
 
 from __future__ import annotations
 
+import resource
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval.bounds import Facts, Table, passes
-from retrieval.index import CpuScanner, Index
+from retrieval.index import NO_KEY, CpuScanner, Index
+from retrieval.index.columns import Columns
+from retrieval.index.scan import Passing
 from retrieval.types import GENERATED, OFFICIAL, Bound, Provenance, Reference
-from serving.errors import ShapeMismatch
+from serving.errors import InvalidInput, ShapeMismatch
+from tests.rows import Rows, alike, coarse, unit
 
 DIM = 8
-TOLERANCE = 1e-6  # float32
 TAGS = tuple(f"t{n}" for n in range(70))  # more than a word of bits
 
 
-def unit(rng: np.random.Generator, count: int, dim: int = DIM) -> np.ndarray:
-    rows = rng.standard_normal((count, dim)).astype(np.float32)
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
-
-
-def coarse(rng: np.random.Generator, count: int) -> np.ndarray:
-    """Unit rows with many ties: signed unit vectors."""
-    return (np.eye(DIM, dtype=np.float32)[rng.integers(0, DIM, count)] * rng.choice([-1, 1], (count, 1))).astype(
-        np.float32
-    )
-
-
-def oracle(rows: np.ndarray, query: np.ndarray, k: int, allowed: np.ndarray) -> list[int]:
-    """The best allowed rows, equal scores in order of insertion; only for scores that are exact."""
-    scores = rows @ query
-    return sorted(np.flatnonzero(allowed).tolist(), key=lambda row: (-scores[row], row))[:k]
+def made(segment_rows: int = 10, **settings) -> tuple[Index, Rows]:
+    rows = Rows(DIM)
+    return Index(DIM, CpuScanner(), segment_rows=segment_rows, source=rows, **settings), rows
 
 
 @given(
@@ -45,76 +36,217 @@ def oracle(rows: np.ndarray, query: np.ndarray, k: int, allowed: np.ndarray) -> 
 @settings(max_examples=150, deadline=None)
 def test_search_is_the_oracles_with_ties_in_order_of_insertion(counts, segment, k, seed, share):
     rng = np.random.default_rng(seed)
-    index = Index(DIM, CpuScanner(), segment_rows=segment)
-    parts = [coarse(rng, count) for count in counts]
-    for part in parts:
-        index.append(part)
-    rows = np.concatenate([np.zeros((0, DIM), np.float32), *parts])
-    allowed = rng.random(len(rows)) < share
-    queries = coarse(rng, 3)
-    nearest = index.snapshot().search(queries, k, allowed)
-    for query, found, scores in zip(queries, nearest.rows, nearest.scores, strict=True):
-        expected = oracle(rows, query, k, allowed)
-        assert found.tolist() == expected + [-1] * (k - len(expected))
-        assert np.allclose(scores[: len(expected)], rows[expected] @ query, atol=TOLERANCE)
-        assert np.isneginf(scores[len(expected) :]).all()
+    index, rows = made(segment)
+    for count in counts:
+        rows.put(index, coarse(rng, count, DIM), rng.integers(0, 3, count))
+    passing = rng.random(len(rows.rows)) < share
+    queries = coarse(rng, 3, DIM)
+    rows.check(index.snapshot().search(queries, k, passing), queries, k, passing)
 
 
 @given(seed=st.integers(0, 10**6), count=st.integers(1, 400), k=st.integers(1, 20), masked=st.booleans())
 @settings(max_examples=60, deadline=None)
 def test_scores_do_not_depend_on_how_rows_are_cut_into_segments(seed, count, k, masked):
     rng = np.random.default_rng(seed)
-    rows, queries = unit(rng, count), unit(rng, 4)
-    allowed = rng.random(count) < 0.5 if masked else None
+    vectors, queries = unit(rng, count, DIM), unit(rng, 4, DIM)
+    passing = rng.random(count) < 0.5 if masked else None
     answers = []
     for segment in (7, 64, 1000):
-        index = Index(DIM, CpuScanner(), segment_rows=segment)
-        index.append(rows)
-        answers.append(index.snapshot().search(queries, k, allowed))
+        index, rows = made(segment)
+        rows.put(index, vectors)
+        answers.append(index.snapshot().search(queries, k, passing))
     for answer in answers[1:]:
-        assert np.array_equal(answer.rows, answers[0].rows)
+        assert np.array_equal(answer.numbers, answers[0].numbers)
         assert np.array_equal(answer.scores, answers[0].scores)
 
 
-def test_a_snapshot_never_changes():
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_snapshot_never_changes(precision):
     rng = np.random.default_rng(0)
-    index = Index(DIM, CpuScanner(), segment_rows=10)
-    index.append(unit(rng, 25))
-    queries = unit(rng, 2)
+    index, rows = made(precision=precision)
+    rows.put(index, unit(rng, 25, DIM), rng.integers(0, 5, 25))
+    queries = unit(rng, 2, DIM)
     before = index.snapshot()
-    found = before.search(queries, 5)
-    index.append(np.repeat(queries, 20, axis=0))
-    assert np.array_equal(before.search(queries, 5).rows, found.rows)
-    assert index.snapshot().search(queries, 5).rows.min() >= 25
+    rows.put(index, np.repeat(queries, 20, axis=0), rng.integers(0, 5, 40))
+    rows.check(before.search(queries, 5), queries, 5, n=25)
+    rows.check(index.snapshot().search(queries, 5), queries, 5)
 
 
 def test_growth_copies_nothing_that_is_there():
     rng = np.random.default_rng(0)
-    index = Index(DIM, CpuScanner(), segment_rows=10)
-    index.append(unit(rng, 25))
-    before = [segment.vectors for segment in index.snapshot().segments]
-    index.append(unit(rng, 25))
-    after = [segment.vectors for segment in index.snapshot().segments]
+    index, rows = made()
+    rows.put(index, unit(rng, 25, DIM), np.arange(25))
+    before = [segment.columns for segment in index.snapshot().segments]
+    rows.put(index, unit(rng, 25, DIM), np.arange(25, 50))
+    after = [segment.columns for segment in index.snapshot().segments]
     assert all(old is new for old, new in zip(before, after, strict=False))
     assert len(after) == 5
 
 
+def test_a_full_segment_is_ordered_by_chapter():
+    index, rows = made()
+    rows.put(index, unit(np.random.default_rng(0), 10, DIM), [5, 1, NO_KEY, 3, 5, 1, NO_KEY, 2, 9, 1])
+    columns = index.snapshot().sealed[0].columns
+    assert columns.number.tolist() == [2, 6, 1, 5, 9, 7, 3, 0, 4, 8]
+    assert np.array_equal(columns.vectors, rows.rows[columns.number])
+
+
+def test_a_bound_on_chapters_is_a_run_of_rows():
+    index, rows = made(100)
+    rng = np.random.default_rng(0)
+    rows.put(index, unit(rng, 100, DIM), rng.integers(0, 9, 100))
+    segment = index.snapshot().sealed[0]
+    for passing in (rows.chapters <= 4, (rows.chapters >= 2) & (rows.chapters < 7)):
+        chosen = Passing(passing).choose(segment)
+        assert chosen is not None
+        assert chosen.mask is None
+        assert chosen.stop - chosen.start == chosen.count == passing.sum()
+    assert Passing(np.zeros(100, bool)).choose(segment) is None
+    every = Passing(np.ones(100, bool)).choose(segment)
+    assert every is not None
+    assert (every.start, every.stop, every.mask, every.count) == (0, 100, None, 100)
+
+
+def test_memory_is_that_of_the_rows():
+    index, rows = made(4096)
+    rows.put(index, unit(np.random.default_rng(0), 5, DIM))
+    assert index.bytes == 5 * (DIM * 4 + 40)
+
+
+def test_half_precision_takes_half_the_memory_of_the_vectors():
+    index, rows = made(100, precision="fp16")
+    rows.put(index, unit(np.random.default_rng(0), 250, DIM))
+    assert index.bytes == 200 * (DIM * 2 + 40) + 50 * (DIM * 4 + 40)
+
+
+def test_rows_that_were_not_written_take_no_memory():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    kept = [Columns.allocate(1 << 20, 512) for _ in range(4)]  # 8 GiB
+    for columns in kept:
+        columns.vectors[0] = 1
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10  # KiB
+
+
+def test_an_append_that_fails_changes_nothing(monkeypatch):
+    index, rows = made()
+    rng = np.random.default_rng(0)
+    rows.put(index, unit(rng, 5, DIM))
+    kept, vectors = index.snapshot(), unit(rng, 30, DIM)
+
+    def refuse(*_):
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Columns, "allocate", refuse)
+        with pytest.raises(MemoryError):
+            index.append(vectors, *[np.zeros(30, np.int32)] * 2, np.zeros((30, 4), np.int32), np.zeros(30, np.int64))
+    assert index.snapshot() is kept
+    rows.put(index, vectors)
+    rows.check(index.snapshot().search(vectors[:3], 4), vectors[:3], 4)
+
+
+# -- compaction
+
+
+def test_compaction_rewrites_only_segments_with_many_dead_rows():
+    index, rows = made(100)
+    rows.put(index, unit(np.random.default_rng(0), 300, DIM), np.arange(300))
+    alive = np.ones(300, bool)
+    alive[:10] = alive[100:121] = False
+    before = index.snapshot().sealed
+    assert index.dead_share(alive) == pytest.approx(0.21)
+    assert index.compact(alive)
+    after = index.snapshot().sealed
+    assert (after[0], after[2]) == (before[0], before[2])
+    assert [segment.rows for segment in after] == [100, 79, 100]
+    assert not index.compact(alive)
+
+
+def test_compaction_joins_small_neighbours():
+    index, rows = made(100)
+    rows.put(index, unit(np.random.default_rng(0), 400, DIM))
+    alive = np.arange(400) % 4 == 0
+    assert index.compact(alive)
+    assert [segment.rows for segment in index.snapshot().sealed] == [100]
+    assert index.bytes == 100 * (DIM * 4 + 40)
+
+
+def test_compaction_of_nothing_alive_leaves_nothing():
+    index, rows = made()
+    rows.put(index, unit(np.random.default_rng(0), 30, DIM))
+    assert index.compact(np.zeros(30, bool))
+    assert index.snapshot().rows == 0
+
+
+def test_references_newer_than_the_mask_are_alive():
+    index, rows = made()
+    rows.put(index, unit(np.random.default_rng(0), 40, DIM))
+    index.compact(np.zeros(15, bool))
+    assert index.snapshot().rows == 25
+
+
+def test_numbers_go_on_after_a_compaction():
+    index, rows = made()
+    same = np.repeat(unit(np.random.default_rng(0), 1, DIM), 35, axis=0)
+    rows.put(index, same)
+    alive = np.arange(35) >= 17
+    index.compact(alive)
+    rows.put(index, same)
+    passing = np.append(alive, np.ones(35, bool))
+    rows.check(index.snapshot().search(same[:1], 60, passing), same[:1], 60, passing)
+
+
+# -- certainty
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("queries", [1, 4, 40])
+def test_rows_that_float16_cannot_tell_apart_are_ranked_as_float32_ones(precision, queries):
+    index, rows = made(64, precision=precision)
+    rng = np.random.default_rng(7)
+    rows.put(index, alike(rng, 1000, DIM))
+    asked = alike(rng, queries, DIM)
+    rows.check(index.snapshot().search(asked, 12), asked, 12)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("queries", [1, 30])
+def test_a_pool_of_one_row_over_and_over_is_searched_in_bounded_memory(monkeypatch, precision, queries):
+    monkeypatch.setattr("retrieval.index.snapshot.PENDING", 100)
+    index, rows = made(64, precision=precision)
+    rows.put(index, np.repeat(unit(np.random.default_rng(7), 1, DIM), 500, axis=0), np.arange(500) % 7)
+    asked = np.repeat(rows.rows[:1], queries, axis=0)
+    passing = rows.chapters != 3
+    rows.check(index.snapshot().search(asked, 5, passing), asked, 5, passing)
+
+
 def test_a_search_leaves_the_queries_as_they_were():
     rng = np.random.default_rng(0)
-    index = Index(DIM, CpuScanner())
-    index.append(unit(rng, 5))
-    queries = unit(rng, 3) * 7
+    index, rows = made()
+    rows.put(index, unit(rng, 5, DIM))
+    queries = unit(rng, 3, DIM) * 7
     copy = queries.copy()
     index.snapshot().search(queries, 2)
     assert np.array_equal(queries, copy)
 
 
 def test_vectors_of_another_length_are_refused():
-    index = Index(DIM, CpuScanner())
+    index, _ = made()
     with pytest.raises(ShapeMismatch):
-        index.append(np.zeros((1, DIM + 1), np.float32))
+        index.append(
+            np.zeros((1, DIM + 1), np.float32),
+            np.zeros(1, np.int32),
+            np.zeros(1, np.int32),
+            np.zeros((1, 4), np.int32),
+            np.zeros(1, np.int64),
+        )
     with pytest.raises(ShapeMismatch):
         index.snapshot().search(np.zeros((1, DIM + 1), np.float32), 1)
+
+
+def test_less_than_one_hit_is_refused():
+    with pytest.raises(InvalidInput):
+        made()[0].snapshot().search(np.zeros((1, DIM), np.float32), 0)
 
 
 # -- bounds

@@ -1,0 +1,1 @@
+"""The use cases of the retrieval server, by what they are about; `retrieval.engine` joins them."""

@@ -1,0 +1,130 @@
+"""What the rooms of the engine share: settings, threads, the store, the workers, the pools in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ParamSpec, TypeVar
+
+import structlog
+
+from retrieval.batching import Batcher
+from retrieval.catalog import Catalog
+from retrieval.commits import Commits
+from retrieval.config import RetrievalSettings
+from retrieval.embedding import Embedding
+from retrieval.gallery import Gallery
+from retrieval.index import best_scanner, faiss_version
+from retrieval.pool import COMPACTION_SHARE, Pool
+from retrieval.quotas import CallerQuotas
+from retrieval.residency import Residency
+from retrieval.types import NewReference, Stored
+
+IO_THREADS = 8
+LONG_THREADS = 2  # upkeep that runs for minutes must not take the threads that requests need
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+log = structlog.get_logger("panelhue.retrieval")
+
+
+class Core:
+    """Lives in one event loop, which it never blocks.
+
+    Args:
+        settings: the server's.
+    """
+
+    def __init__(self, settings: RetrievalSettings) -> None:
+        self.settings = settings
+        self._io = ThreadPoolExecutor(IO_THREADS, "retrieval-io")
+        self._long = ThreadPoolExecutor(LONG_THREADS, "retrieval-long")
+        self._embedding = Embedding(settings)
+        self._catalog_opened: Catalog | None = None
+        self._batcher = Batcher(settings.search_threads)
+        self._commits = Commits(self._store)
+        self._quotas = CallerQuotas(settings.caller_references, settings.caller_bytes, clock=time.monotonic)
+        self._background: set[asyncio.Task[Any]] = set()
+        self._compacting: set[str] = set()
+
+    async def _open(self) -> None:
+        self.faiss = await self._off(faiss_version)
+        scanner = await self._off(best_scanner)
+        self._catalog_opened = await self._off(
+            Catalog,
+            self.settings.data_dir,
+            map_bytes=self.settings.map_bytes,
+            max_map_bytes=self.settings.max_map_bytes,
+            min_free_bytes=self.settings.reserve_bytes,
+            max_open=self.settings.max_open,
+            history_seconds=self.settings.history_seconds,
+        )
+        self._gallery = Gallery(self._catalog, self._embedding.limits, self.settings.cache_bytes)
+        self._residency = Residency(
+            self._catalog, scanner, index_bytes=self.settings.index_bytes, gpu_bytes=self.settings.gpu_bytes
+        )
+
+    async def _close(self) -> None:
+        await self._embedding.close()
+        await self._commits.close()
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        if self._catalog_opened is not None:
+            await self._residency.close()
+        self._long.shutdown()
+        self._batcher.close()
+        if self._catalog_opened is not None:
+            await self._off(self._catalog_opened.close)
+        self._io.shutdown()
+
+    @property
+    def _catalog(self) -> Catalog:
+        assert self._catalog_opened is not None  # start() comes first
+        return self._catalog_opened
+
+    async def _off(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What `work` gives, run in a thread. A caller that goes leaves the work to end by itself."""
+        return await asyncio.get_running_loop().run_in_executor(self._io, lambda: work(*args, **kwargs))
+
+    def _task(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Work that nobody waits for; it ends with the server."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        return task
+
+    async def _pool(self, series_id: str) -> Pool:
+        """The pool of a series that is there.
+
+        Raises:
+            NotFound: NO_SUCH_SERIES.
+            CorruptData, FailedState: it cannot be read.
+        """
+        if self._residency.published(series_id) is None:
+            await self._off(self._catalog.view, series_id)
+        return self._residency.pool(series_id)
+
+    async def _store(self, series_id: str, items: Sequence[NewReference]) -> Sequence[Stored]:
+        """Stores references in one transaction and in memory, within the budget."""
+        pool = self._residency.pool(series_id)
+        room = sum(item.prepared.vectors.nbytes for item in items)
+        with self._residency.growing(series_id, room):
+            return (await self._off(pool.add_many, items))[0]
+
+    def _tidy(self, pool: Pool) -> None:
+        """Rewrites segments of removed rows in the background, where it is worth it."""
+        if pool.series_id not in self._compacting and pool.dead_share > COMPACTION_SHARE:
+            self._compacting.add(pool.series_id)
+            self._task(self._compact(pool))
+
+    async def _compact(self, pool: Pool) -> int:
+        try:
+            dropped = await asyncio.get_running_loop().run_in_executor(self._long, pool.compact)
+            self._residency.counted(pool.series_id)
+            return dropped
+        finally:
+            self._compacting.discard(pool.series_id)

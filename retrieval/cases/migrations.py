@@ -1,0 +1,185 @@
+"""Series that get another embedding space in the background, while the present one serves.
+
+The store knows which series migrate and how far they are, so that a restart changes nothing. Pictures are embedded one
+at a time for each worker, and only while a worker is free: searches and new references always go first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+
+from retrieval.cases.core import Core, log
+from retrieval.config import RetrievalSettings
+from retrieval.embedding import VECTORS
+from retrieval.loaded import expected_bytes, read
+from retrieval.types import Migration, Reference, Series, StoredPatches
+from serving.errors import FailedState, NotFound, ServiceError
+from serving.workers import RemoteError
+
+BATCH = 16  # references whose vectors are stored in one transaction
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 300.0  # seconds after a problem; doubled each time
+IDLE_PAUSE = 0.02  # seconds between looks for a free worker
+
+
+class MigrationCases(Core):
+    """What begins, continues and ends migrations."""
+
+    def __init__(self, settings: RetrievalSettings) -> None:
+        super().__init__(settings)
+        self._migrating: dict[str, asyncio.Task[None]] = {}
+
+    async def migrate_series(self, series_id: str, embedder: str) -> tuple[Migration, int]:
+        """The migration that has begun, and how many references it has to do.
+
+        Raises:
+            NotFound: NO_SUCH_SERIES or NO_SUCH_EMBEDDER.
+            FailedState: MIGRATION_UNDER_WAY, SAME_SPACE, VECTORS_ONLY; or the embedder cannot be loaded.
+        """
+        pool = await self._pool(series_id)
+        if (await self._series_of(series_id)).embedder == VECTORS:
+            raise FailedState(f"series {series_id!r} takes ready-made vectors only", reason="VECTORS_ONLY")
+        space = await self._embedding.space(embedder)
+        view = await self._off(pool.change_series, lambda: self._catalog.begin_migration(series_id, embedder, space))
+        self._continue_migration(series_id)
+        assert view.series.migration is not None  # it has begun
+        return view.series.migration, view.pool.references
+
+    async def cancel_migration(self, series_id: str) -> None:
+        """Ends a migration and drops what it built.
+
+        Raises:
+            NotFound: NO_SUCH_SERIES.
+            FailedState: NO_MIGRATION.
+        """
+        pool = await self._pool(series_id)
+        self._end_migration(series_id)
+        try:
+            await self._off(pool.change_series, lambda: self._catalog.cancel_migration(series_id))
+        finally:
+            if (await self._series_of(series_id)).migration is not None:  # it could not be cancelled
+                self._continue_migration(series_id)
+
+    async def _series_of(self, series_id: str) -> Series:
+        return (await self._off(self._catalog.view, series_id)).series
+
+    def _continue_migration(self, series_id: str) -> None:
+        if series_id not in self._migrating:
+            task = self._migrating[series_id] = self._task(self._migrate(series_id))
+            task.add_done_callback(lambda _: self._forget_migration(series_id, task))
+
+    def _forget_migration(self, series_id: str, task: asyncio.Task[None]) -> None:
+        if self._migrating.get(series_id) is task:
+            del self._migrating[series_id]
+
+    def _end_migration(self, series_id: str) -> None:
+        task = self._migrating.pop(series_id, None)
+        if task is not None:
+            task.cancel()
+
+    async def _migrate(self, series_id: str) -> None:
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                if await self._migrated(series_id):
+                    log.info("a series has another embedding space", series=series_id)
+                    return
+                pause = FIRST_PAUSE
+            except (ServiceError, RemoteError) as error:
+                if getattr(error, "reason", "") in ("NO_SUCH_SERIES", "NO_MIGRATION"):
+                    return
+                log.warning("a migration does not go on", series=series_id, why=str(error), seconds=pause)
+                if not await self._told(series_id, str(error)):
+                    return
+                await asyncio.sleep(pause)
+                pause = min(LONGEST_PAUSE, 2 * pause)
+
+    async def _told(self, series_id: str, problem: str) -> bool:
+        """Whether the migration is still there; its problem is noted."""
+        pool = self._residency.pool(series_id)
+        try:
+            await self._off(pool.change_series, lambda: self._catalog.note_problem(series_id, problem))
+        except ServiceError as error:  # the disk is full, perhaps; then it is in the log alone
+            return error.reason not in ("NO_SUCH_SERIES", "NO_MIGRATION")
+        return True
+
+    async def _migrated(self, series_id: str) -> bool:
+        """Whether the series has its new space; else there is more to do.
+
+        Raises:
+            ServiceError, RemoteError: it does not go on.
+        """
+        series = await self._series_of(series_id)
+        migration = series.migration
+        if migration is None:
+            return True
+        space = await self._embedding.space(migration.embedder)
+        if space != migration.space:
+            raise FailedState(
+                f"the migration is to space {migration.space.id}, and this server's {migration.embedder} embeds in "
+                f"{space.id}",
+                reason="EMBEDDING_SPACE_CHANGED",
+            )
+        known, _ = await self._off(self._catalog.known, series_id)
+        target = replace(series, embedder=migration.embedder, space=migration.space, patches=migration.database)
+        await self._embed(target, [known[sequence] for sequence in known if sequence > migration.after])
+        lacking = await self._switch(series_id, target)
+        if lacking:  # added meanwhile, or not to be embedded before
+            known, _ = await self._off(self._catalog.known, series_id)
+            await self._embed(target, [known[sequence] for sequence in lacking if sequence in known])
+        return not lacking
+
+    async def _embed(self, target: Series, references: Sequence[Reference]) -> None:
+        """Stores the vectors of the references in the new space; those that cannot be embedded are left for later.
+
+        Raises:
+            ServiceError, RemoteError: the last problem that was met, when everything else is done.
+        """
+        problem: Exception | None = None
+        for first in range(0, len(references), BATCH):
+            turn = asyncio.Semaphore(self.settings.workers)
+            work = [self._embedded(target, one, turn) for one in references[first : first + BATCH]]
+            results = await asyncio.gather(*work)
+            done = [result for result in results if isinstance(result, StoredPatches)]
+            problem = next((result for result in results if isinstance(result, Exception)), problem)
+            if done:
+                pool = self._residency.pool(target.id)
+                await self._off(pool.change_series, partial(self._catalog.put_migrated, target.id, done))
+        if problem is not None:
+            raise problem
+
+    async def _embedded(
+        self, target: Series, reference: Reference, turn: asyncio.Semaphore
+    ) -> StoredPatches | ServiceError | RemoteError | None:
+        """A reference's patches in the new space; None if it was removed; or the problem."""
+        async with turn:
+            try:
+                data = await self._off(self._catalog.data, target.id, reference.id)
+                while not self._embedding.idle:
+                    await asyncio.sleep(IDLE_PAUSE)
+                prepared = await self._embedding.again(target, data)
+            except NotFound as error:
+                return None if error.reason == "NO_SUCH_REFERENCE" else error
+            except (ServiceError, RemoteError) as error:
+                return error
+        return StoredPatches(reference.id, reference.generation, prepared.vectors, prepared.boxes)
+
+    async def _switch(self, series_id: str, target: Series) -> list[int]:
+        """As `Pool.switch`; what is in memory of the series is there in the new space at once."""
+        pool = self._residency.pool(series_id)
+        known, state = await self._off(self._catalog.known, series_id)
+        prepared = None
+        async with self._residency.set_aside(series_id, expected_bytes(target, state)) as room:
+            if room:
+                loop = asyncio.get_running_loop()
+                prepared = await loop.run_in_executor(self._long, read, self._catalog, target, pool.scanner, known)
+            held = known if prepared is None else {n: known[n] for n in prepared.source.sequences}
+            lacking = await self._off(pool.switch, prepared, held)
+        if not lacking:
+            self._residency.unload_past(series_id)
+            if prepared is None or self._residency.published(series_id) is None:
+                self._residency.unload(series_id)
+                pool.unload()  # it may have left the memory before the new space came into it
+        return lacking

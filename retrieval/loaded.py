@@ -1,0 +1,173 @@
+"""What is in memory of a pool: index, facts and references; and how it is read from the store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float32, Int32
+
+from retrieval.bounds import Table
+from retrieval.catalog import Catalog
+from retrieval.index import NO_KEY, Index, Precision, Scanner
+from retrieval.types import FP16, PoolState, Reference, Series, StoredPatches
+from retrieval.view import View
+from serving.errors import Conflict, CorruptData, ServiceError
+
+LOAD_BATCH = 256  # references read from the store at a time; no transaction lasts longer
+ROW_BYTES = 40  # of a row beside its vector: owner, part, box, number and key
+# Measured with tracemalloc over 10,000 references with two tags each (tests/unit/test_pool.py keeps it honest).
+REFERENCE_BYTES = 1400  # Python's objects of a reference, and its place in the tables
+POOL_BYTES = 24_000  # Python's objects of a pool that holds nothing
+
+
+def expected_bytes(series: Series, state: PoolState) -> int:
+    """What a pool takes in memory, bytes, by what it counts."""
+    row = series.space.dim * (2 if series.index.precision == FP16 else 4) + ROW_BYTES
+    return POOL_BYTES + state.references * REFERENCE_BYTES + state.patches * row
+
+
+class StoredRows:
+    """The float32 vectors of a pool's rows, read from the store.
+
+    Args:
+        catalog: the store.
+        series: as its vectors were when the pool was loaded.
+    """
+
+    def __init__(self, catalog: Catalog, series: Series) -> None:
+        self._catalog, self._series = catalog, series
+        self.sequences: list[int] = []  # by place
+
+    def vectors(self, owners: Int32[np.ndarray, "n"], parts: Int32[np.ndarray, "n"]) -> Float32[np.ndarray, "n dim"]:
+        """The rows of these owners' parts.
+
+        Raises:
+            Conflict: POOL_CHANGED, they were purged, or the series was switched to another space.
+        """
+        places, back = np.unique(owners, return_inverse=True)
+        wanted = [self.sequences[place] for place in places.tolist()]
+        try:
+            found = self._catalog.vectors(self._series.id, wanted, self._series.patches)
+        except ServiceError as error:
+            raise Conflict(
+                f"series {self._series.id!r}: the vectors of a search are no longer there; ask again: {error}",
+                reason="POOL_CHANGED",
+                retry_after=0,
+            ) from error
+        return np.stack([found[owner][part] for owner, part in zip(back.tolist(), parts.tolist(), strict=True)])
+
+
+class Loaded:
+    """What is in memory of a pool; changed by one thread at a time. Views that it gave stay as they are.
+
+    Args:
+        catalog: where vectors are read again.
+        series: as its vectors are now.
+        scanner: what searches.
+    """
+
+    def __init__(self, catalog: Catalog, series: Series, scanner: Scanner) -> None:
+        self.series = series
+        self.source = StoredRows(catalog, series)
+        precision: Precision = "fp16" if series.index.precision == FP16 else "fp32"
+        self.index = Index(series.space.dim, scanner, precision=precision, source=self.source)
+        self.table = Table()
+        self.references: list[Reference | None] = []
+
+    def append(self, references: Sequence[Reference], patches: Sequence[StoredPatches]) -> None:
+        """Adds references with their patches, all at once."""
+        if not references:
+            return
+        places = [self.table.add(reference) for reference in references]
+        self.references.extend(references)
+        self.source.sequences.extend(one.sequence for one in patches)
+        counts = [len(one.vectors) for one in patches]
+        keys = [NO_KEY if reference.chapter is None else reference.chapter for reference in references]
+        self.index.append(
+            np.concatenate([one.vectors for one in patches]),
+            np.repeat(np.asarray(places, np.int32), counts),
+            np.concatenate([np.arange(count, dtype=np.int32) for count in counts]),
+            np.concatenate([one.boxes for one in patches]),
+            np.repeat(np.asarray(keys, np.int64), counts),
+        )
+
+    def change(self, references: Sequence[Reference]) -> None:
+        """Takes over what has changed of references."""
+        if not references:
+            return
+        places = self.table.replace(references)
+        self.references = [*self.references]  # views keep the list they have
+        for place, reference in zip(places, references, strict=True):
+            self.references[place] = reference
+
+    def remove(self, reference_ids: Sequence[str]) -> None:
+        """Makes references no longer answer; their rows stay until a compaction."""
+        if not reference_ids:
+            return
+        places = self.table.remove(reference_ids)
+        self.references = [*self.references]
+        for place in places:
+            self.references[place] = None
+
+    def view(self, generation: int) -> View:
+        """All of it, as at a generation."""
+        rows, facts = self.index.snapshot(), self.table.facts()
+        return View(self.series, generation, rows, facts, self.references, self.source)
+
+    @property
+    def bytes(self) -> int:
+        """Memory, bytes; Python's objects by what was measured of them."""
+        return POOL_BYTES + len(self.references) * REFERENCE_BYTES + self.index.bytes
+
+
+def batches(
+    catalog: Catalog, series: Series, known: Mapping[int, Reference], after: int = 0
+) -> Iterator[tuple[list[Reference], list[StoredPatches]]]:
+    """The known references behind a sequence number and their patches, in order of insertion, some at a time.
+
+    Those that have no vectors in the series' database are left out.
+    """
+    while batch := catalog.patches(series.id, after, LOAD_BATCH, series.patches):
+        after = batch[-1].sequence
+        patches = [one for one in batch if one.sequence in known]
+        yield [known[one.sequence] for one in patches], patches
+
+
+def read(catalog: Catalog, series: Series, scanner: Scanner, known: Mapping[int, Reference]) -> Loaded:
+    """Those of the known references that have vectors in the series' database."""
+    loaded = Loaded(catalog, series, scanner)
+    for references, patches in batches(catalog, series, known):
+        loaded.append(references, patches)
+    return loaded
+
+
+def load(catalog: Catalog, series: Series, scanner: Scanner, as_of: int = 0) -> tuple[Loaded, PoolState]:
+    """A pool as the store has it, now or at generation `as_of`.
+
+    Raises:
+        FailedState: HISTORY_NOT_KEPT or GENERATION_NOT_REACHED.
+        CorruptData: the store does not hold what it promises.
+    """
+    known, state = catalog.known(series.id, as_of)
+    loaded = read(catalog, series, scanner, known)
+    rows = loaded.index.snapshot().rows
+    if len(loaded.references) != state.references or rows != state.patches:
+        if as_of:
+            catalog.known(series.id, as_of)  # says so if the history was dropped meanwhile
+        raise CorruptData(
+            f"series {series.id!r}: expected {state.references} references with {state.patches} patches, "
+            f"got {len(loaded.references)} with {rows}",
+            reason="DATA_DAMAGED",
+        )
+    return loaded, state
+
+
+def catch_up(catalog: Catalog, loaded: Loaded, before: Mapping[int, Reference], now: Mapping[int, Reference]) -> None:
+    """Takes over what has changed of a pool since it was read, when it held `before`."""
+    held = set(loaded.source.sequences)
+    loaded.remove([before[sequence].id for sequence in held if sequence not in now])
+    loaded.change([now[sequence] for sequence in held if sequence in now and now[sequence] != before[sequence]])
+    new = {sequence: reference for sequence, reference in now.items() if sequence not in before}
+    for references, patches in batches(catalog, loaded.series, new, max(before, default=0)):
+        loaded.append(references, patches)

@@ -1,0 +1,452 @@
+"""Which pools are in memory and which of them on a GPU, under budgets of bytes.
+
+A budget is kept before a load, not after it: what a pool will take is known from its counts, room is made for that and
+set aside, and only then is it read. The least recently used pools go first; one that is being searched or that is
+pinned stays. No step looks at all series: pools in memory are kept in order of use, the others are not kept at all.
+
+A pool that does not fit, even into an empty budget or beside what is pinned, is not brought in; the caller is told and
+searches it in the store (see `streamed`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
+from weakref import WeakValueDictionary
+
+import structlog
+from prometheus_client import Counter, Gauge, Histogram
+
+from retrieval.catalog import Catalog
+from retrieval.index import GpuScanner, Scanner
+from retrieval.pool import Pool
+from retrieval.upkeep_types import Resident, Tier
+from retrieval.view import View
+from serving.errors import Overloaded, ServiceError
+
+LOADERS = 2  # pools read at once: one waits for the disk while the other one's vectors are checked
+RESIDENTS = Gauge("panelhue_pools_resident", "Pools in memory.")
+BYTES = Gauge("panelhue_pools_bytes", "Bytes that pools take.", ["tier"])
+LOADS = Counter("panelhue_pools_loads_total", "Pools read into memory.")
+EVICTIONS = Counter("panelhue_pools_evictions_total", "Pools that had to go.", ["tier"])
+LOOKS = Counter("panelhue_pools_looks_total", "Searches by where their pool was.", ["found"])
+LOAD_SECONDS = Histogram("panelhue_pools_load_seconds", "Time to read a pool.")
+
+T = TypeVar("T")
+
+Key = tuple[str, int]  # the series, and the generation that was asked for; 0: as it is now
+
+log = structlog.get_logger("panelhue.retrieval")
+
+
+@dataclass(eq=False)
+class _Held:
+    """A pool in memory."""
+
+    pool: Pool
+    size: int  # bytes, as last counted
+    gpu: int = 0  # bytes on the device, as last counted
+    users: int = 0  # searches that run on it
+    pinned: bool = False
+    gone: bool = False  # no longer held; its bytes count until its last search ends
+    placing: bool = False  # on its way to the device
+    last_use_ns: int = field(default_factory=time.time_ns)
+
+
+@dataclass(eq=False)
+class _Coming:
+    """A pool that is being read."""
+
+    task: asyncio.Task[_Held | None]
+    waiters: int = 0  # each of them is a user once it is there
+    held: _Held | None = None
+
+
+class Residency:
+    """Brings pools into memory and lets them go. Its methods belong to one event loop.
+
+    Args:
+        catalog: where the pools are read from.
+        scanner: what searches them.
+        index_bytes: what pools may take in memory.
+        gpu_bytes: what pools may take on the GPU; 0 uses none.
+    """
+
+    def __init__(self, catalog: Catalog, scanner: Scanner, *, index_bytes: int, gpu_bytes: int = 0) -> None:
+        self._catalog, self._scanner = catalog, scanner
+        self.max_bytes, self.max_gpu_bytes = index_bytes, gpu_bytes
+        self.bytes = 0  # in memory now, with what is set aside for loads and growth
+        self.gpu_bytes = 0
+        self._pinned_bytes = 0
+        self._held: dict[Key, _Held] = {}
+        self._order: OrderedDict[Key, None] = OrderedDict()  # those not pinned, least recently used first
+        self._device: OrderedDict[Key, None] = OrderedDict()  # those on the device, least recently used first
+        self._generations: dict[str, set[int]] = {}  # by series: which of its keys are held
+        self._coming: dict[Key, _Coming] = {}
+        # A pool that nobody holds and nobody uses is forgotten: ten thousand series at rest take no memory.
+        self._pools: WeakValueDictionary[Key, Pool] = WeakValueDictionary()
+        self._admitting = asyncio.Lock()
+        self._freed = asyncio.Event()
+        self._loaders = ThreadPoolExecutor(LOADERS, "retrieval-load")
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self.on_load: Callable[[Pool], None] = lambda _: None  # called in the loop when a pool has been brought in
+
+    async def close(self) -> None:
+        """Waits for the loads that run."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+        self._loaders.shutdown()
+
+    # -- pools
+
+    @property
+    def has_gpu(self) -> bool:
+        """Whether pools can be put on a GPU."""
+        return isinstance(self._scanner, GpuScanner) and self.max_gpu_bytes > 0
+
+    def pool(self, series_id: str, as_of: int = 0) -> Pool:
+        """The pool of a series, the same one for all who use it at the same time."""
+        pool = self._pools.get((series_id, as_of))
+        if pool is None or pool.retired:
+            pool = self._pools[series_id, as_of] = Pool(self._catalog, series_id, self._scanner, as_of)
+        return pool
+
+    def published(self, series_id: str) -> View | None:
+        """The pool as it is now, None while it is not in memory."""
+        held = self._held.get((series_id, 0))
+        return None if held is None else held.pool.published()
+
+    @asynccontextmanager
+    async def using(self, series_id: str, as_of: int = 0) -> AsyncIterator[View | None]:
+        """The pool, kept in memory until the block ends; None if it does not fit.
+
+        Raises:
+            NotFound, FailedState, CorruptData: it cannot be read.
+        """
+        key = series_id, as_of
+        held = await self._acquire(key)
+        if held is None:
+            yield None
+            return
+        try:
+            yield held.pool.published()
+        finally:
+            self._release(held)
+
+    async def _acquire(self, key: Key) -> _Held | None:
+        held = self._held.get(key)
+        if held is not None:
+            LOOKS.labels("memory").inc()
+            self._touch(key, held)
+            held.users += 1
+            return held
+        LOOKS.labels("disk").inc()
+        coming = self._coming.get(key) or self._begin(key)
+        coming.waiters += 1
+        try:
+            return await asyncio.shield(coming.task)
+        except BaseException:
+            if self._coming.get(key) is coming:
+                coming.waiters -= 1
+            elif coming.held is not None:
+                self._release(coming.held)
+            raise
+
+    def _release(self, held: _Held) -> None:
+        held.users -= 1
+        if not held.users:
+            if held.gone:
+                self.bytes -= held.size
+                self._show()
+            self._freed.set()
+            self._make_room(0)
+
+    def _touch(self, key: Key, held: _Held) -> None:
+        before, held.last_use_ns = held.last_use_ns, time.time_ns()
+        if not held.pinned:
+            self._order[key] = None
+            self._order.move_to_end(key)
+        if held.gpu:
+            self._device.move_to_end(key)
+        elif self.max_gpu_bytes and not held.placing and self._worth_placing(held, before):
+            self._task(self._place(key, held))
+
+    # -- loads
+
+    def _begin(self, key: Key) -> _Coming:
+        coming = self._coming[key] = _Coming(self._task(self._load(key)))
+        coming.task.add_done_callback(partial(self._loaded, key))
+        return coming
+
+    def _task(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _loaded(self, key: Key, task: asyncio.Task[_Held | None]) -> None:
+        coming = self._coming.get(key)
+        if coming is not None and coming.task is task:  # it failed before it arrived
+            del self._coming[key]
+        if not task.cancelled():
+            task.exception()  # told to whoever waits; with nobody left it is of no interest
+
+    async def _load(self, key: Key) -> _Held | None:
+        loop = asyncio.get_running_loop()
+        pool = self.pool(*key)
+        size = await loop.run_in_executor(self._loaders, pool.expected_bytes)
+        if not await self._admit(size):
+            return self._arrived(key, None)
+        try:
+            start = time.perf_counter()
+            await loop.run_in_executor(self._loaders, pool.load)
+            LOAD_SECONDS.observe(time.perf_counter() - start)
+        finally:
+            self.bytes -= size
+            self._freed.set()
+        LOADS.inc()
+        held = _Held(pool, 0)
+        self._held[key] = held
+        self._generations.setdefault(key[0], set()).add(key[1])
+        self._touch(key, held)
+        self._count(held)
+        self._arrived(key, held)
+        self._make_room(0)  # it may have grown since it was measured
+        self.on_load(pool)
+        return held
+
+    def _arrived(self, key: Key, held: _Held | None) -> _Held | None:
+        """Everybody who waits becomes a user at once, so that nobody finds it gone again."""
+        coming = self._coming.pop(key)
+        coming.held = held
+        if held is not None:
+            held.users += coming.waiters
+        return held
+
+    async def _admit(self, size: int) -> bool:
+        """Whether `size` bytes could be set aside; waits for searches and loads to end where that is enough."""
+        async with self._admitting:
+            while not self._make_room(size):
+                if size + self._pinned_bytes > self.max_bytes:
+                    return False
+                self._freed.clear()
+                await self._freed.wait()
+            self.bytes += size
+            self._show()
+            return True
+
+    @contextmanager
+    def growing(self, series_id: str, size: int) -> Iterator[None]:
+        """Sets `size` bytes aside for what is added to a series, if it is in memory, until the block ends.
+
+        Where there is no room for them the pool leaves the memory; the next search decides where it is searched.
+        """
+        held = self._held.get((series_id, 0))
+        if held is None:
+            yield
+            return
+        if not self._make_room(size) and not held.gone:
+            self._drop((series_id, 0))
+            EVICTIONS.labels("memory").inc()
+        if held.gone or self._held.get((series_id, 0)) is not held:
+            yield
+            return
+        self.bytes += size
+        try:
+            yield
+        finally:
+            self.bytes -= size
+            self.counted(series_id)
+
+    @asynccontextmanager
+    async def set_aside(self, series_id: str, size: int) -> AsyncIterator[bool]:
+        """Whether the series is in memory and `size` more bytes are set aside for it until the block ends."""
+        if (series_id, 0) not in self._held or not await self._admit(size):
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            self.bytes -= size
+            self.counted(series_id)
+
+    def counted(self, series_id: str) -> None:
+        """Counts a pool's bytes again, after a change of it."""
+        held = self._held.get((series_id, 0))
+        if held is not None:
+            self._count(held)
+        self._freed.set()
+        self._make_room(0)
+
+    def _count(self, held: _Held) -> None:
+        size, gpu = held.pool.bytes, held.pool.gpu_bytes
+        self.bytes += size - held.size
+        self.gpu_bytes += gpu - held.gpu
+        if held.pinned:
+            self._pinned_bytes += size - held.size
+        held.size, held.gpu = size, gpu
+        self._show()
+
+    def _make_room(self, size: int) -> bool:
+        """Whether `size` bytes are free, pools that nobody uses having gone for it."""
+        while self.bytes + size > self.max_bytes:
+            key = next((key for key in self._order if not self._held[key].users), None)
+            if key is None:
+                return False
+            self._drop(key)
+            EVICTIONS.labels("memory").inc()
+        return True
+
+    def _drop(self, key: Key) -> tuple[int, int]:
+        """Bytes that are freed in memory and on the device."""
+        held = self._held.pop(key)
+        self._order.pop(key, None)
+        self._device.pop(key, None)
+        generations = self._generations[key[0]]
+        generations.discard(key[1])
+        if not generations:
+            del self._generations[key[0]]
+        held.pool.unload()
+        held.gone = True
+        if held.pinned:
+            self._pinned_bytes -= held.size
+        if not held.users:
+            self.bytes -= held.size
+        self.gpu_bytes -= held.gpu
+        self._freed.set()
+        self._show()
+        return held.size, held.gpu
+
+    def _show(self) -> None:
+        RESIDENTS.set(len(self._held))
+        BYTES.labels("memory").set(self.bytes)
+        BYTES.labels("gpu").set(self.gpu_bytes)
+
+    # -- the device
+
+    def _worth_placing(self, held: _Held, before_ns: int) -> bool:
+        """Whether it fits on the device, or was used twice since the pool that would go for it was used once."""
+        size = held.pool.expected_gpu_bytes
+        if not 0 < size <= self.max_gpu_bytes:
+            return False
+        oldest = next(iter(self._device), None)
+        fits = self.gpu_bytes + size <= self.max_gpu_bytes
+        return fits or (oldest is not None and self._held[oldest].last_use_ns < before_ns)
+
+    async def _place(self, key: Key, held: _Held) -> bool:
+        """Whether the pool's full segments are on the device now; a device that refuses is no error."""
+        size = held.pool.expected_gpu_bytes
+        if held.gone or held.placing or not 0 < size <= self.max_gpu_bytes:
+            return bool(held.gpu)
+        held.placing = True
+        loop = asyncio.get_running_loop()
+        try:
+            while self.gpu_bytes + size > self.max_gpu_bytes:
+                oldest = next((k for k in self._device if k != key and not self._held[k].pinned), None)
+                if oldest is None:
+                    return False
+                await self._displace(oldest)
+            self.gpu_bytes += size
+            try:
+                placed = await loop.run_in_executor(self._loaders, held.pool.place)
+            finally:
+                self.gpu_bytes -= size
+            if held.gone:
+                await loop.run_in_executor(self._loaders, held.pool.displace)
+                return False
+            self._count(held)
+            if placed and held.gpu:
+                self._device[key] = None
+            return placed
+        finally:
+            held.placing = False
+
+    async def _displace(self, key: Key) -> None:
+        held = self._held[key]
+        del self._device[key]
+        EVICTIONS.labels("gpu").inc()
+        await asyncio.get_running_loop().run_in_executor(self._loaders, held.pool.displace)
+        if not held.gone:
+            self._count(held)
+
+    # -- on demand
+
+    async def load(self, series_id: str, *, gpu: bool, pin: bool) -> Resident:
+        """Brings a series in, and onto the device if that is wanted; pins it or ends its pin.
+
+        Raises:
+            Overloaded: INDEX_BUDGET, it does not fit beside what is pinned.
+            NotFound, FailedState, CorruptData: it cannot be read.
+        """
+        key = series_id, 0
+        held = await self._acquire(key)
+        if held is None:
+            raise self._too_big(series_id)
+        try:
+            self._pin(key, held, pin)
+            if gpu and held.pool.expected_gpu_bytes and not held.gpu and not await self._place(key, held):
+                log.warning("a pool stays in memory: the GPU refuses it or is full", series=series_id)
+        finally:
+            self._release(held)
+        return self._resident(key, held)
+
+    def prefetch(self, series_id: str, *, gpu: bool, pin: bool) -> Resident:
+        """Begins what `load` does, and says where the series is now."""
+        self._task(self._quietly(series_id, gpu=gpu, pin=pin))
+        return self.resident(series_id)
+
+    async def _quietly(self, series_id: str, *, gpu: bool, pin: bool) -> None:
+        try:
+            await self.load(series_id, gpu=gpu, pin=pin)
+        except ServiceError as error:
+            log.warning("a pool could not be brought in", series=series_id, why=str(error))
+
+    def _pin(self, key: Key, held: _Held, pin: bool) -> None:
+        if held.pinned == pin or held.gone:
+            return
+        held.pinned = pin
+        self._pinned_bytes += held.size if pin else -held.size
+        if pin:
+            self._order.pop(key, None)
+        else:
+            self._touch(key, held)
+
+    def _too_big(self, series_id: str) -> Overloaded:
+        return Overloaded(
+            f"series {series_id!r} must fit into the {self.max_bytes} bytes for indexes beside the "
+            f"{self._pinned_bytes} that are pinned, and does not",
+            reason="INDEX_BUDGET",
+        )
+
+    def unload(self, series_id: str) -> tuple[int, int]:
+        """Drops a series, in all generations; bytes that were freed in memory and on the device."""
+        freed = [self._drop((series_id, as_of)) for as_of in tuple(self._generations.get(series_id, ()))]
+        return sum(size for size, _ in freed), sum(gpu for _, gpu in freed)
+
+    def unload_past(self, series_id: str) -> None:
+        """Drops a series in all generations but the present one."""
+        for as_of in tuple(self._generations.get(series_id, ())):
+            if as_of:
+                self._drop((series_id, as_of))
+
+    def resident(self, series_id: str) -> Resident:
+        """Where the pool of a series is as it is now."""
+        held = self._held.get((series_id, 0))
+        return Resident(series_id, "disk", 0, 0, False, 0, 0) if held is None else self._resident((series_id, 0), held)
+
+    def residents(self, limit: int) -> tuple[list[Resident], int]:
+        """The pools that were used last, the latest first, and how many there are. Cost: sorts them all."""
+        latest = heapq.nlargest(limit, self._held.items(), key=lambda entry: entry[1].last_use_ns)
+        return [self._resident(key, held) for key, held in latest], len(self._held)
+
+    def _resident(self, key: Key, held: _Held) -> Resident:
+        tier: Tier = "gpu" if held.gpu else "memory"
+        return Resident(key[0], tier, held.size, held.gpu, held.pinned, key[1], held.last_use_ns)
