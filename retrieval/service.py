@@ -16,9 +16,9 @@ from retrieval import codec
 from retrieval.engine import Engine
 from retrieval.gallery import Pixels, plan
 from retrieval.importing import Importer
+from retrieval.quotas import caller_of
 from retrieval.streams import Incoming, ahead, first, import_batches, incoming, page_bytes, rejects
 from retrieval.types import Page, Shown, Wanted
-from serving.caller import caller_of
 from serving.chunks import idle, split_picture
 from serving.fields import Fields
 
@@ -99,7 +99,7 @@ class RetrievalServicer(pb_grpc.RetrievalServiceServicer):
         codec.decode_request_id(f, options.request_id, "options.request_id")
         f.done()
         await self._engine.ready_to_add(series_id)
-        caller = caller_of(context)
+        caller = caller_of(context.invocation_metadata() or (), context.peer())
 
         async def work() -> AsyncIterator[Coroutine[Any, Any, pb.AddReferencesResponse]]:
             async for picture in incoming(messages, self._settings.max_picture_bytes):
@@ -134,7 +134,9 @@ class RetrievalServicer(pb_grpc.RetrievalServiceServicer):
         space_id = f.text(options.embedding_space_id, field, max_bytes=codec.MAX_SPACE_ID_BYTES, required=True)
         codec.decode_request_id(f, options.request_id, "options.request_id")
         f.done()
-        importer = Importer(self._engine, series_id, space_id, caller_of(context))
+        importer = Importer(
+            self._engine, series_id, space_id, caller_of(context.invocation_metadata() or (), context.peer())
+        )
         await importer.check()
         async for batch in import_batches(messages):
             response, fatal = await importer.store(batch)
