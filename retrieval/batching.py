@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32
@@ -28,6 +28,7 @@ SIZES = Histogram("panelhue_search_batch", "Searches answered in one scan.", buc
 Ranked = Sequence[tuple[float, Reference, Box]]  # the hits of one query, best first
 
 
+@runtime_checkable
 class Searched(Protocol):
     """A pool at one generation."""
 

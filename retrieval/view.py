@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int32
@@ -19,6 +19,7 @@ from serving.geometry import Box
 Ranked = Sequence[tuple[float, Reference, Box]]  # the hits of one query, best first
 
 
+@runtime_checkable
 class Rows(Protocol):
     """What finds the nearest rows: an index in memory, or the store."""
 

@@ -309,7 +309,7 @@ def test_a_mask_is_what_the_rules_say_after_any_history(steps, bound):
             order.append(made.id)
             alive[made.id] = made
         elif what == "change" and made.id in alive:
-            table.replace(made)
+            table.replace([made])
             alive[made.id] = made
         elif what == "remove" and made.id in alive:
             table.remove([made.id])

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from panelhue.common.v1 import common_pb2 as common
 from panelhue.retrieval.v1 import retrieval_pb2 as pb
 from retrieval import codec
-from retrieval.engine import normalised
 from retrieval.gallery import plan
 from retrieval.streams import ahead
 from retrieval.types import GENERATED, Bound, Draft, Found, Hit, Provenance, Reference, Timing
+from retrieval.vectors import normalised
 from serving.errors import InvalidInput
 from serving.fields import Fields
 from serving.geometry import Box
