@@ -237,7 +237,6 @@ class RetrievalServicer(pb_grpc.RetrievalServiceServicer):
         answer = await self._engine.retrieve(series_id, page, asked)
         pictures = plan(answer.found.hits, cast(Pixels, pixels))
         summary = pb.ContextSummary(
-            hits=codec.encode_corner_hits(answer.found.hits, pictures.keys, pictures.boxes),
             generation=answer.found.generation,
             embedding_space=codec.encode_space(answer.space),
             timing=codec.encode_timing(answer.found.timing),
@@ -246,6 +245,7 @@ class RetrievalServicer(pb_grpc.RetrievalServiceServicer):
             page_width=answer.page_width,
             page_height=answer.page_height,
         )
+        codec.encode_corner_hits(summary, answer.found.hits, pictures.keys, pictures.boxes)
         codec.check_size(summary)
         yield pb.RetrieveContextResponse(summary=summary)
 
@@ -274,13 +274,7 @@ class RetrievalServicer(pb_grpc.RetrievalServiceServicer):
         space_id = f.text(request.embedding_space_id, "embedding_space_id", max_bytes=codec.MAX_SPACE_ID_BYTES)
         f.done()
         found = await self._engine.search(series_id, vectors, options, space_id)
-        response = pb.SearchVectorsResponse(
-            hits=codec.encode_hits(found.hits),
-            generation=found.generation,
-            timing=codec.encode_timing(found.timing),
-        )
-        codec.check_size(response)
-        return response
+        return codec.encode_found(found, pb.SearchVectorsResponse())
 
     async def SearchText(  # noqa: N802 - gRPC's name
         self, request: pb.SearchTextRequest, _context: aio.ServicerContext
@@ -293,13 +287,7 @@ class RetrievalServicer(pb_grpc.RetrievalServiceServicer):
         options = codec.decode_options(f, request, k)
         f.done()
         found = await self._engine.search_text(series_id, text, options)
-        response = pb.SearchTextResponse(
-            hits=codec.encode_hits(found.hits),
-            generation=found.generation,
-            timing=codec.encode_timing(found.timing),
-        )
-        codec.check_size(response)
-        return response
+        return codec.encode_found(found, pb.SearchTextResponse())
 
     async def GetSeriesStats(  # noqa: N802 - gRPC's name
         self, request: pb.GetSeriesStatsRequest, _context: aio.ServicerContext

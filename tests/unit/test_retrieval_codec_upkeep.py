@@ -10,7 +10,8 @@ from panelhue.common.v1 import common_pb2 as common
 from panelhue.retrieval.v1 import maintenance_pb2 as pb
 from panelhue.retrieval.v1 import retrieval_pb2
 from retrieval import codec
-from retrieval.types import EXACT, Bound, Hit, Provenance, Reference, SearchOptions, SnapshotInfo
+from retrieval.codec.searches import Owners
+from retrieval.types import EXACT, Bound, Found, Hit, Provenance, Reference, SearchOptions, SnapshotInfo, Timing
 from retrieval.upkeep_types import (
     BackUpStep,
     ChapterDrift,
@@ -89,7 +90,7 @@ def test_hits_of_one_reference_differ_where_they_differ():
         Hit(0, 1, 0.8, other, Box(0, 0, 0, 0)),
         Hit(1, 0, 0.7, one, Box(1, 2, 3, 4)),
     ]
-    told = codec.encode_hits(hits)
+    told = codec.encode_found(Found(tuple(hits), 5, 9, Timing()), retrieval_pb2.SearchVectorsResponse()).hits
     assert [(hit.query, hit.rank, hit.reference_id) for hit in told] == [
         (0, 0, one.id),
         (0, 1, other.id),
@@ -99,6 +100,20 @@ def test_hits_of_one_reference_differ_where_they_differ():
     assert [hit.box for hit in told] == [common.Box(x1=5, y1=6), common.Box(), common.Box(x0=1, y0=2, x1=3, y1=4)]
     assert all(hit.HasField("box") for hit in told)
     assert [hit.HasField("chapter") for hit in told] == [True, False, True]
+
+
+def test_a_changed_reference_is_told_as_it_is_now():
+    owners = Owners(2)
+    before, after = reference(1, 1000), reference(1, 2000)
+    assert [owners.of(one).chapter for one in (before, after, before)] == [1000, 2000, 1000]
+
+
+def test_no_more_owners_are_kept_than_allowed():
+    owners, references = Owners(2), [reference(n) for n in range(5)]
+    for one in references * 2:
+        assert owners.of(one).reference_id == one.id
+    assert owners.of(references[-1]) is owners.of(references[-1])
+    assert len(owners._kept) == 2
 
 
 # -- what is asked of upkeep

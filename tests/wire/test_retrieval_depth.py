@@ -14,6 +14,7 @@ from panelhue import types as t
 from panelhue.common.v1 import common_pb2 as common
 from panelhue.retrieval.v1 import retrieval_pb2 as pb
 from panelhue.retrieval_client import RetrievalClient
+from tests.wire.conftest import RunningServer
 from tests.wire.pools import BOX, DIM, SPACE, clients, files, found, imported, made, pool_of, rows, tiny
 from tests.wire.speaking import picture, stub_of
 
@@ -329,9 +330,18 @@ def test_what_is_removed_makes_room_in_a_quota(pools, series):
     imported(pools, series, [made(5)])
 
 
-def test_a_callers_quota_is_its_own(start_retrieval):
-    address = start_retrieval("--set", "caller_references=2").address
-    with RetrievalClient(address, caller="one") as one, RetrievalClient(address, caller="two") as two:
+@pytest.fixture(scope="module")
+def limited(tmp_path_factory):
+    """The address of a server that takes two references of a caller."""
+    folder = tmp_path_factory.mktemp("limited")
+    flags = ("--data", str(folder / "data"), "--set", "caller_references=2")
+    server = RunningServer("retrieval-server", folder, *flags)
+    yield server.address
+    server.stop()
+
+
+def test_a_callers_quota_is_its_own(limited):
+    with RetrievalClient(limited, caller="one") as one, RetrievalClient(limited, caller="two") as two:
         pool_of(one, "shared", [made(1), made(2)])
         space_id = one.get_series("shared").embedding_space.id
         with pytest.raises(errors.Overloaded) as caught:
@@ -345,11 +355,11 @@ def test_a_callers_quota_is_its_own(start_retrieval):
             list(one.add_references("pictures", files([1])))
 
 
-def test_a_caller_without_a_name_is_its_host(start_retrieval):
-    with RetrievalClient(start_retrieval("--set", "caller_references=1").address) as client:
-        pool_of(client, "shared", [made(1)])
+def test_a_caller_without_a_name_is_its_host(limited):
+    with RetrievalClient(limited) as client:
+        pool_of(client, "of-a-host", [made(1), made(2)])
         with pytest.raises(errors.Overloaded) as caught:
-            imported(client, "shared", [made(2)])
+            imported(client, "of-a-host", [made(3)])
     assert [violation.subject for violation in caught.value.quota] == ["caller:127.0.0.1"]
 
 
