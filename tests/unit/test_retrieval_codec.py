@@ -186,7 +186,7 @@ def test_a_reference_keeps_zero_and_unset_apart():
 
 def test_a_score_stays_within_its_range():
     hit = Hit(0, 0, 1.0000001, reference(), Box(0, 0, 1, 1))
-    assert codec.encode_hits([hit])[0].score == 1.0
+    assert codec.encode_found(Found((hit,), 0, 0, Timing()), pb.SearchVectorsResponse()).hits[0].score == 1.0
 
 
 def test_a_listing_stops_before_it_is_too_large():
