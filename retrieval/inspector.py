@@ -169,6 +169,5 @@ def _ending(code: int) -> str:
 
 
 def _error(answer: dict[str, Any]) -> ServiceError:
-    kind = getattr(errors, answer["error"])
-    assert issubclass(kind, ServiceError)
+    kind: type[ServiceError] = getattr(errors, answer["error"])
     return kind(answer["message"], reason=answer["reason"])

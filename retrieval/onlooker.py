@@ -7,6 +7,7 @@ server.
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 from collections.abc import Iterator
@@ -17,11 +18,14 @@ from typing import Any
 import lmdb
 
 from retrieval import tree
-from retrieval.store import DAMAGED, FULL, START_MAP_BYTES
+from retrieval.store import FULL, START_MAP_BYTES
 from serving.errors import CorruptData, Overloaded, ServiceError, Unavailable
 
 MOST_DATABASES = 64
 TRIES = 5
+# What is no damage; anything else that LMDB says is about its own pages, or comes of them.
+OUTSIDE = (lmdb.DiskError, lmdb.MemoryError, lmdb.ReadersFullError, lmdb.LockError)
+REFUSALS = (errno.EIO, errno.EACCES, errno.EPERM, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
 
 
 class Onlooker:
@@ -37,10 +41,7 @@ class Onlooker:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        file = path / "data.mdb"
-        if not file.exists() or file.stat().st_size < tree.META_BYTES:
-            size = f"{file.stat().st_size} bytes" if file.exists() else "no file"
-            raise CorruptData(f"{file}: expected an LMDB environment, got {size}", reason="DATA_DAMAGED")
+        _refuse_short(path / "data.mdb")
         try:
             self._env = lmdb.open(
                 str(path),
@@ -117,13 +118,14 @@ class Onlooker:
             raise self._translate(error) from error
 
     def _translate(self, error: lmdb.Error) -> ServiceError:
-        if isinstance(error, (*DAMAGED, lmdb.CursorFullError, lmdb.BadTxnError)):
-            return CorruptData(f"{self.path}: expected an LMDB environment, got: {error}", reason="DATA_DAMAGED")
-        if any(os.strerror(code) in str(error) for code in FULL):
+        said = str(error)
+        if any(os.strerror(code) in said for code in FULL):
             return Overloaded(
                 f"{self.path.name}: the disk is full; nothing was lost", reason="DISK_FULL", retry_after=60
             )
-        return Unavailable(f"{self.path.name}: the store failed: {error}", reason="STORE_FAILED")
+        if isinstance(error, OUTSIDE) or any(os.strerror(code) in said for code in REFUSALS):
+            return Unavailable(f"{self.path.name}: the store failed: {error}", reason="STORE_FAILED")
+        return CorruptData(f"{self.path}: expected an LMDB environment, got: {error}", reason="DATA_DAMAGED")
 
 
 class Glance:
@@ -166,6 +168,21 @@ class Glance:
         with self._txn.cursor(db=self._dbs[database]) as cursor:
             for key, value in cursor.iternext():
                 yield bytes(key), bytes(value[:size]), len(value)
+
+
+def _refuse_short(file: Path) -> None:
+    """Raises before LMDB maps what is not there."""
+    size = file.stat().st_size if file.exists() else 0
+    if size < tree.META_BYTES:
+        raise CorruptData(f"{file}: expected an LMDB environment, got {size} bytes", reason="DATA_DAMAGED")
+    try:
+        with file.open("rb") as head:
+            newest = max(tree.metas(head.read(2 << 16)), key=lambda meta: meta.transaction)
+    except tree.Damage:  # told by the walk, if LMDB opens it at all
+        return
+    wanted = (newest.last_page + 1) * newest.page_size
+    if wanted > file.stat().st_size:
+        raise CorruptData(f"{file}: expected {wanted} bytes, got {size}", reason="DATA_DAMAGED")
 
 
 def _meta_of(data: tree.Buffer, transaction: int) -> tree.Meta:
