@@ -14,7 +14,7 @@ from pathlib import Path
 from retrieval.catalog import Catalog
 from retrieval.disk import bytes_of, disk_errors
 from retrieval.folder import DataFolder, sync_folder
-from retrieval.inspector import Inspector
+from retrieval.inspector import Inspector, Inspectors
 from serving.errors import AlreadyExists, FailedState, Overloaded, ServiceError
 
 DRAFT = ".panelhue-backup-"
@@ -32,7 +32,7 @@ class BackedUp:
     error: ServiceError | None = None  # why the series could not be copied
 
 
-def back_up(catalog: Catalog, target: Path) -> Iterator[BackedUp]:
+def back_up(catalog: Catalog, target: Path, inspectors: Inspectors = Inspector) -> Iterator[BackedUp]:
     """Copies all series into the new data folder `target`, one after the other; says so after each, and at the end.
 
     A series that cannot be copied is told and left out. The folder has another name until all is done; if the caller
@@ -41,6 +41,7 @@ def back_up(catalog: Catalog, target: Path) -> Iterator[BackedUp]:
     Args:
         catalog: what is copied; it is used meanwhile.
         target: must not be there; the folder that holds it is made if need be. Not within the data folder.
+        inspectors: gives what copies and checks.
 
     Raises:
         AlreadyExists: BACKUP_EXISTS.
@@ -59,16 +60,16 @@ def back_up(catalog: Catalog, target: Path) -> Iterator[BackedUp]:
         draft = target.parent / f"{DRAFT}{uuid.uuid4().hex}"
         folder = DataFolder(draft)
         try:
-            yield from _copies(catalog, folder, target)
+            yield from _copies(catalog, folder, target, inspectors)
         finally:
             folder.close()
             shutil.rmtree(draft, ignore_errors=True)
 
 
-def _copies(catalog: Catalog, folder: DataFolder, target: Path) -> Iterator[BackedUp]:
+def _copies(catalog: Catalog, folder: DataFolder, target: Path, inspectors: Inspectors) -> Iterator[BackedUp]:
     size = 0
     ids = sorted({*catalog.ids(), *catalog.damaged()})
-    with Inspector() as inspector:
+    with inspectors() as inspector:
         for done, series_id in enumerate(ids, 1):
             error = None
             try:

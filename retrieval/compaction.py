@@ -6,7 +6,7 @@ from pathlib import Path
 
 from retrieval.catalog import Catalog
 from retrieval.disk import bytes_of, drafting
-from retrieval.inspector import Inspector
+from retrieval.inspector import Inspector, Inspectors
 from retrieval.swaps import swap
 from retrieval.tree import Damage, last_transaction
 from serving.errors import CorruptData
@@ -14,8 +14,13 @@ from serving.errors import CorruptData
 TRIES = 3  # copies that are made while others write, before they are kept out
 
 
-def compact_file(catalog: Catalog, series_id: str) -> tuple[int, int]:
+def compact_file(catalog: Catalog, series_id: str, inspectors: Inspectors = Inspector) -> tuple[int, int]:
     """Bytes on disk before and after; nothing that was added meanwhile is lost.
+
+    Args:
+        catalog: the series.
+        series_id: of the one whose file is written anew.
+        inspectors: gives what copies and checks.
 
     Raises:
         NotFound: NO_SUCH_SERIES.
@@ -26,7 +31,7 @@ def compact_file(catalog: Catalog, series_id: str) -> tuple[int, int]:
     Cost: one pass over the series to copy it and one to verify the copy, and the copy's room on the disk. The series is
     held for two renames if nobody changed it meanwhile; after `TRIES` copies that were too late, for a copy.
     """
-    with Inspector() as inspector:
+    with inspectors() as inspector:
         for _ in range(TRIES):
             with drafting(catalog.folder) as draft:
                 with catalog.holding(series_id) as live:

@@ -12,7 +12,8 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -24,6 +25,9 @@ from serving.errors import CorruptData, ServiceError, Unavailable
 
 STALL_SECONDS = 600.0  # without a word; the longest silence is a copy, which is as fast as the disk
 START = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from retrieval.inspection import main; main()"
+
+
+Inspectors = Callable[[], AbstractContextManager["Inspector"]]  # makes one, or lends one that is there already
 
 
 class Inspector:

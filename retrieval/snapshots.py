@@ -14,7 +14,7 @@ from retrieval import records
 from retrieval.catalog import Catalog
 from retrieval.disk import bytes_of, copy_file, disk_errors, drafting, head_of, sha256_of
 from retrieval.folder import sync_folder, write_synced
-from retrieval.inspector import Inspector
+from retrieval.inspector import Inspector, Inspectors
 from retrieval.ledger import pool_of, put_pool, put_series, series_of
 from retrieval.names import check_name, name_of_time
 from retrieval.store import Environment
@@ -35,11 +35,19 @@ class Snapshots:
         keep: the newest so many of each series are kept, older ones go after each new one; 0: all.
         seconds: older ones go after each new one; 0: none for its age. The newest is always kept.
         clock: nanoseconds since 1970.
+        inspectors: gives what copies and checks, to one caller at a time.
     """
 
     def __init__(
-        self, catalog: Catalog, *, keep: int = 0, seconds: float = 0, clock: Callable[[], int] = time.time_ns
+        self,
+        catalog: Catalog,
+        *,
+        keep: int = 0,
+        seconds: float = 0,
+        clock: Callable[[], int] = time.time_ns,
+        inspectors: Inspectors = Inspector,
     ) -> None:
+        self._inspectors = inspectors
         self._catalog, self._folder = catalog, catalog.folder
         self._keep, self._seconds, self._clock = keep, seconds, clock
 
@@ -63,7 +71,7 @@ class Snapshots:
         now = self._clock()
         name = check_name(name or name_of_time(now), "a snapshot's name")
         place = self._place(series_id, name)
-        with drafting(self._folder) as draft, Inspector() as inspector:
+        with drafting(self._folder) as draft, self._inspectors() as inspector:
             if place.exists():
                 raise _exists(series_id, name)
             with self._catalog.holding(series_id) as live:
@@ -222,7 +230,7 @@ class Snapshots:
                 f"snapshot {info.name!r} of {info.series_id!r}: expected sha256 {info.sha256}, got {actual}",
                 reason="CHECKSUM_MISMATCH",
             )
-        with Inspector() as inspector:
+        with self._inspectors() as inspector:
             found = self._verified(inspector, draft, info)
         if found != info:
             raise CorruptData(

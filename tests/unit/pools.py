@@ -65,7 +65,6 @@ def ids(catalog: Catalog, series_id: str = "s") -> set[str]:
     return found
 
 
-def findings(folder: Path) -> list[Finding]:
+def findings(inspector: Inspector, folder: Path) -> list[Finding]:
     """What a check of an environment finds."""
-    with Inspector() as inspector:
-        return [found for found in inspector.check(folder) if isinstance(found, Finding)]
+    return [found for found in inspector.check(folder) if isinstance(found, Finding)]

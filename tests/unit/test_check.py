@@ -7,6 +7,7 @@ import random
 import shutil
 import signal
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import lmdb
@@ -18,6 +19,7 @@ from retrieval.check import CheckProgress
 from retrieval.inspector import Inspector
 from retrieval.types import Finding
 from serving.errors import CorruptData
+from tests.unit import pools
 from tests.unit.pools import add, filled, id_of, prepared
 
 SEED = 4
@@ -40,6 +42,7 @@ def sound(template, tmp_path) -> Path:
 
 @pytest.fixture(scope="module")
 def inspector():
+    """One for all tests: starting one takes longer than what it does."""
     with Inspector() as made:
         yield made
 
@@ -47,7 +50,7 @@ def inspector():
 @pytest.fixture
 def findings(inspector):
     """What a check of an environment finds."""
-    return lambda folder: [found for found in inspector.check(folder) if isinstance(found, Finding)]
+    return partial(pools.findings, inspector)
 
 
 @pytest.fixture
