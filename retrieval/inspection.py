@@ -35,8 +35,11 @@ def _listen(commands: queue.SimpleQueue[dict[str, str]]) -> None:
 
 
 def _say(answer: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(answer) + "\n")
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:  # the parent was killed
+        os._exit(0)
 
 
 def _answers(command: dict[str, str]) -> Iterator[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from contextlib import nullcontext
 
@@ -29,9 +30,16 @@ def lent(inspector):
     return {"inspectors": lambda: nullcontext(inspector)}
 
 
+@pytest.fixture(scope="module")
+def template(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("template") / "data"
+    filled(folder, references=6).close()
+    return folder
+
+
 @pytest.fixture
-def catalog(tmp_path):
-    made = filled(tmp_path / "data", references=6)
+def catalog(template, tmp_path):
+    made = Catalog(shutil.copytree(template, tmp_path / "data"))
     yield made
     made.close()
 

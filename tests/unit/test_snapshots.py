@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from contextlib import nullcontext
 from functools import partial
 from itertools import count
@@ -10,6 +11,7 @@ from itertools import count
 import pytest
 
 from retrieval import records
+from retrieval.catalog import Catalog
 from retrieval.inspector import Inspector
 from retrieval.snapshots import UNKNOWN_CHANGES, Snapshots
 from serving.errors import AlreadyExists, CorruptData, FailedState, InvalidInput, NotFound
@@ -25,9 +27,16 @@ def inspector():
         yield made
 
 
+@pytest.fixture(scope="module")
+def template(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("template") / "data"
+    filled(folder, references=6).close()
+    return folder
+
+
 @pytest.fixture
-def catalog(tmp_path):
-    made = filled(tmp_path / "data", references=6)
+def catalog(template, tmp_path):
+    made = Catalog(shutil.copytree(template, tmp_path / "data"))
     yield made
     made.close()
 
