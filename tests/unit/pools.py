@@ -59,7 +59,7 @@ def filled(folder: Path, references: int = 20, series_id: str = "s") -> Catalog:
 
 def ids(catalog: Catalog, series_id: str = "s") -> set[str]:
     """Ids of all references of a series, each of whose pictures comes back as it was added."""
-    found = {reference.id for reference in catalog.references(series_id)[0]}
+    found = {reference.id for reference in catalog.references(series_id, limit=1 << 20)[0]}
     for reference_id in found:
         assert hashlib.sha256(catalog.data(series_id, reference_id)).hexdigest() == reference_id
     return found

@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import signal
+import tarfile
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from retrieval.check import CheckProgress
 from retrieval.inspector import Inspector
 from retrieval.types import Finding
 from serving.errors import CorruptData
+from tests.formats import make_v1
 from tests.unit import pools
 from tests.unit.pools import add, filled, id_of, prepared
 
@@ -112,6 +114,12 @@ def test_a_series_is_checked_while_it_is_used(tmp_path):
 def test_an_empty_series_is_sound(tmp_path, findings):
     filled(tmp_path / "data", references=0).close()
     assert findings(tmp_path / "data" / "series" / "s") == []
+
+
+def test_a_series_of_format_1_is_sound(tmp_path, findings):
+    with tarfile.open(make_v1.FILE) as archive:
+        archive.extractall(tmp_path, filter="data")
+    assert findings(tmp_path / "data" / "series" / "kept") == []
 
 
 def damaged_copy(sound: Path, target: Path, at: int, value: int) -> None:

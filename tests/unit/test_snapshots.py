@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from contextlib import nullcontext
 from functools import partial
 from itertools import count
@@ -105,6 +107,38 @@ def test_a_damaged_series_gives_no_snapshot(catalog, snapshots):
     with pytest.raises(CorruptData, match="sha256"):
         snapshots.create("s", "one")
     assert snapshots.known() == []
+
+
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+from retrieval.catalog import Catalog
+from retrieval.snapshots import Snapshots
+from serving.errors import Overloaded
+catalog = Catalog(Path(sys.argv[1]))
+snapshots = Snapshots(catalog)
+size = (catalog.folder.series / "s" / "data.mdb").stat().st_size
+resource.setrlimit(resource.RLIMIT_FSIZE, (size // 4, size // 4))
+calls = {"create": lambda: snapshots.create("s", "two"), "restore": lambda: snapshots.restore("s", "one", into="t")}
+try:
+    calls[sys.argv[2]]()
+except Overloaded as error:
+    assert error.reason == "DISK_FULL", error.reason
+    assert [made.name for made in snapshots.known()] == ["one"]
+    assert catalog.ids() == ["s"] and not list(catalog.folder.trash.iterdir())
+    print("told")
+"""
+
+
+@pytest.mark.parametrize("call", ["create", "restore"])
+def test_a_full_disk_is_told_and_nothing_is_left_of_it(catalog, snapshots, call):
+    for number in range(100, 120):
+        add(catalog, number)
+    snapshots.create("s", "one")
+    catalog.close()
+    arguments = [sys.executable, "-c", FULL_DISK, str(catalog.folder.path), call]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "told\n", done.stderr
 
 
 def test_a_deleted_snapshot_is_gone(catalog, snapshots):
