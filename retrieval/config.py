@@ -47,6 +47,16 @@ class RetrievalSettings(ServerSettings):
     index_bytes: int = Field(4 << 30, ge=0, description="Indexes kept in memory, bytes; the least used go first.")
     map_bytes: int = Field(64 << 20, ge=1 << 20, description="LMDB map of a new series, bytes; doubled when full.")
     max_map_bytes: int = Field(1 << 40, ge=1 << 20, description="Largest LMDB map: what one series may take, bytes.")
+    min_free_bytes: int = Field(
+        64 << 20,
+        ge=0,
+        description="What writing leaves free of the data folder's file system, bytes; then it only reads.",
+    )
+    history_seconds: float = Field(
+        604_800.0,
+        ge=0,
+        description="How long removed and changed references are kept for as-of searches; 0: not at all.",
+    )
     max_open: int = Field(256, ge=1, description="LMDB environments kept open.")
 
     @field_validator("embedder")

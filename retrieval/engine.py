@@ -98,6 +98,8 @@ class Engine:
             map_bytes=self.settings.map_bytes,
             max_map_bytes=self.settings.max_map_bytes,
             max_open=self.settings.max_open,
+            min_free_bytes=self.settings.min_free_bytes,
+            history_seconds=self.settings.history_seconds,
         )
         self._gallery = Gallery(self._catalog, self._embedding.limits, self.settings.cache_bytes)
         await self._embedding.start()
