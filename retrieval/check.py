@@ -219,7 +219,7 @@ class _Check:
         if self._series is None or self._unreadable:  # sums of what could be read would be wrong findings
             return
         held = _Held.of(view)
-        yield from held.history()
+        yield from held.history(self._pool)
         yield from held.blobs(view)
         for name in self._vectors():
             yield from held.patches(view, name, serving=name == self._series.patches.encode(), pool=self._pool)
@@ -231,7 +231,7 @@ class _Held:
     """The records of all references, those that history keeps included."""
 
     present: dict[int, Reference]  # by sequence number
-    removed: dict[int, Reference]
+    removed: dict[int, Reference]  # those that are kept
     gone: dict[int, tuple[str, int]]  # ids of the removed ones and when they were removed, as noted beside the history
     listed: dict[int, tuple[str, int]]  # the same, as the history itself says
     patch_counts: dict[int, int] = field(default_factory=dict)
@@ -249,12 +249,14 @@ class _Held:
         for key, value in view.items(b"removed"):
             generation = int.from_bytes(value[records.HEADER.size :], "little")
             held.gone[int.from_bytes(key[32:], "big")] = (key[:32].hex(), generation)
+        held.removed = {sequence: held.removed[sequence] for sequence in held.gone if sequence in held.removed}
         return held
 
-    def history(self) -> Iterator[Finding]:
+    def history(self, pool: PoolState) -> Iterator[Finding]:
+        """Findings of removals that are not the same in both places, as far back as a generation can be named."""
         for sequence in sorted(self.gone.keys() | self.listed.keys()):
             noted, listed = self.gone.get(sequence), self.listed.get(sequence)
-            if noted != listed:
+            if noted != listed and (noted is not None or listed is None or listed[1] > pool.history_from):
                 yield Finding(f"removed {sequence}: expected {listed} as in the history, got {noted}")
         for sequence in self.present.keys() & self.removed.keys():
             yield Finding(f"references {sequence}: expected one of that number, got a removed one too")
@@ -299,7 +301,7 @@ class _Held:
         if value[4] > 1:  # what version 1 does not count yet
             wanted["byte_size"] = sum(reference.byte_size for reference in present)
             wanted["near_duplicates"] = sum(bool(reference.near_duplicate_of) for reference in present)
-            wanted["removed"] = len(self.removed)
+            wanted["removed"] = len(self.gone)
         for name, expected in wanted.items():
             if getattr(pool, name) != expected:
                 yield Finding(f"the pool's count of {name}: expected {expected}, got {getattr(pool, name)}")

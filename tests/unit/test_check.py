@@ -18,7 +18,7 @@ import pytest
 from retrieval import records, tree
 from retrieval.check import CheckProgress
 from retrieval.inspector import Inspector
-from retrieval.types import Finding
+from retrieval.types import Draft, Finding
 from serving.errors import CorruptData
 from tests.formats import make_v1
 from tests.unit import pools
@@ -120,6 +120,56 @@ def test_a_series_of_format_1_is_sound(tmp_path, findings):
     with tarfile.open(make_v1.FILE) as archive:
         archive.extractall(tmp_path, filter="data")
     assert findings(tmp_path / "data" / "series" / "kept") == []
+
+
+def test_whatever_a_series_went_through_it_is_sound(tmp_path, findings):
+    """Seeded changes of every kind, checked as the series goes on."""
+    rng = random.Random(SEED)
+    catalog = filled(tmp_path / "data", references=4)
+    numbers, sizes = list(range(4)), iter((16, 8, 24))
+
+    def migrate(everything: bool) -> None:
+        space = replace(pools.SPACE, id=f"toy/{rng.random()}", dim=next(sizes))
+        catalog.begin_migration("s", "toy", space)
+        stored = catalog.patches("s", 0, 1000)
+        vectors = np.eye(5, space.dim, dtype=np.float32)
+        catalog.put_migrated("s", [replace(p, vectors=vectors) for p in (stored if everything else stored[::2])])
+        if everything:
+            assert catalog.switch("s") == []
+
+    def put(number: int) -> None:
+        given = prepared(number)
+        dim = catalog.view("s").series.space.dim
+        given = replace(given, vectors=given.vectors if dim == pools.DIM else np.eye(5, dim, dtype=np.float32))
+        catalog.add("s", Draft(chapter=number), pools.picture(number), given)
+
+    def some() -> list[str]:
+        held = sorted(pools.ids(catalog))
+        return rng.sample(held, min(2, len(held)))
+
+    changes = {
+        "add": lambda: (numbers.append(len(numbers)), put(numbers[-1])),
+        "add again": lambda: put(rng.choice(numbers)),
+        "remove": lambda: catalog.remove("s", some(), allow_missing=True),
+        "purge": lambda: catalog.remove("s", some()[:1], allow_missing=True, purge=True),
+        "change": lambda: [catalog.change_reference("s", one, lambda r: replace(r, page=7)) for one in some()],
+        "mark": lambda: catalog.mark("s", {one: id_of(0) for one in some() if one != id_of(0)}),
+    }
+    kinds = [rng.choice(sorted(changes)) for _ in range(40)]
+    for place, kind in enumerate(kinds):
+        changes[kind]()
+        if place in (10, 30):
+            migrate(everything=True)
+        if place == 20:
+            migrate(everything=False)
+        if place == 24:
+            catalog.cancel_migration("s")
+        if place == 35:
+            catalog.purge_history("s", everything=True)
+        if place % 5 == 0:
+            assert findings(tmp_path / "data" / "series" / "s") == [], kinds[: place + 1]
+    catalog.close()
+    assert findings(tmp_path / "data" / "series" / "s") == []
 
 
 def damaged_copy(sound: Path, target: Path, at: int, value: int) -> None:
