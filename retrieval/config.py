@@ -48,12 +48,18 @@ class RetrievalSettings(ServerSettings):
     gpu_bytes: int = Field(0, ge=0, description="Indexes kept on the GPU, bytes; 0 uses none.")
     caller_references: int = Field(0, ge=0, description="References that one caller may add within an hour; 0: any.")
     caller_bytes: int = Field(0, ge=0, description="Bytes of pictures that one caller may add within an hour; 0: any.")
-    reserve_bytes: int = Field(64 << 20, ge=0, description="Free bytes on the disk below which nothing is added.")
-    history_seconds: float = Field(
-        7 * 24 * 3600.0, ge=0, description="How long what was removed or changed is kept for as_of_generation, seconds."
-    )
     map_bytes: int = Field(64 << 20, ge=1 << 20, description="LMDB map of a new series, bytes; doubled when full.")
     max_map_bytes: int = Field(1 << 40, ge=1 << 20, description="Largest LMDB map: what one series may take, bytes.")
+    min_free_bytes: int = Field(
+        64 << 20,
+        ge=0,
+        description="What writing leaves free of the data folder's file system, bytes; then it only reads.",
+    )
+    history_seconds: float = Field(
+        604_800.0,
+        ge=0,
+        description="How long removed and changed references are kept for as-of searches; 0: not at all.",
+    )
     max_open: int = Field(256, ge=1, description="LMDB environments kept open.")
 
     @field_validator("embedder")
