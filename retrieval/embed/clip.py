@@ -1,7 +1,7 @@
 """The `open_clip` embedder: the image tower of any CLIP-like model, from the hub or from a local file.
 
-The only module of this room that imports torch or open_clip, beside clip_text. Of a text tower nothing is kept until the
-first text comes; then it is read from where the image tower came from.
+The only module of this room that imports torch or open_clip, beside `clip_text`. Of a text tower nothing is kept until
+the first text comes; then it is read from where the image tower came from.
 """
 
 from __future__ import annotations
