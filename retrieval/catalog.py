@@ -1,298 +1,77 @@
-"""The series of a data folder and what their pools hold, on top of `store`; every change is one transaction."""
+"""What the pools of a data folder hold, on top of `store`; every change is one transaction."""
 
 from __future__ import annotations
 
-import hashlib
-import struct
-import threading
-import time
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 
-from retrieval import records
-from retrieval.folder import DataFolder
-from retrieval.store import MAX_MAP_BYTES, START_MAP_BYTES, Environment, Reader, Writer
+import numpy as np
+from jaxtyping import Float32
+
+from retrieval import history, migration, records, references
+from retrieval.ledger import (
+    etag,
+    is_patch_database,
+    no_such_reference,
+    no_such_series,
+    pool_of,
+    reference_of,
+)
+from retrieval.series import SeriesCatalog
+from retrieval.transaction import BLOBS, Reader
 from retrieval.types import (
-    GENERATED,
     Draft,
+    NewReference,
     PoolState,
     Prepared,
-    Provenance,
     Reference,
-    Series,
     SeriesView,
+    Space,
+    Stored,
     StoredPatches,
 )
-from serving.errors import AlreadyExists, NotFound, ServiceError, Unavailable
 
-MAX_DEPTH = 1000  # provenance depth, as the contract says
+PURGED_AT_ONCE = 256  # removed references that one transaction drops; others write in between
 
-
-@dataclass
-class _Entry:
-    series: Series | None  # None: it cannot be read, `error` says why
-    pool: PoolState
-    error: ServiceError | None = None
-    environment: Environment | None = None
-    users: int = 0
-    leaving: bool = False
+__all__ = ["Catalog", "etag", "no_such_reference", "no_such_series"]
 
 
-class Catalog:
-    """All series of one data folder. Calls may come from several threads; those that write may take a disk's time.
+class Catalog(SeriesCatalog):
+    """The series of one data folder as `SeriesCatalog` has them, and what their pools hold.
 
-    Args:
-        path: the data folder.
-        map_bytes, max_map_bytes: as `Environment`.
-        max_open: environments kept open; the least recently used are closed beyond it.
-        clock: nanoseconds since 1970.
-
-    Raises:
-        FailedState, CorruptData: as `DataFolder`. A single series that cannot be read does not stop the others.
+    Every call that names a series may raise NotFound (NO_SUCH_SERIES), CorruptData or FailedState (it cannot be read)
+    and Unavailable (SERIES_BUSY, STORE_FAILED); every change Overloaded (DISK_FULL, MAP_FULL) too, and then nothing was
+    changed.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        map_bytes: int = START_MAP_BYTES,
-        max_map_bytes: int = MAX_MAP_BYTES,
-        max_open: int = 256,
-        clock: Callable[[], int] = time.time_ns,
-    ) -> None:
-        self._folder = DataFolder(path)
-        self._map_bytes, self._max_map_bytes, self._max_open, self._clock = map_bytes, max_map_bytes, max_open, clock
-        self._guard = threading.Condition()
-        self._open: OrderedDict[str, _Entry] = OrderedDict()  # least recently used first
-        self._entries: dict[str, _Entry] = {}
-        self._folder.sweep()
-        for folder in sorted(self._folder.series.iterdir()):
-            self._entries[folder.name] = self._first_look(folder.name)
-
-    def _first_look(self, series_id: str) -> _Entry:
-        entry = _Entry(None, PoolState())
-        self._entries[series_id] = entry
-        try:
-            with self._using(series_id) as environment, environment.reading() as view:
-                entry.series = records.read_series(view.need(b"meta", b"series"), view.where(b"meta", b"series"))
-                entry.pool = _pool(view)
-        except ServiceError as error:
-            entry.series, entry.error = None, error
-        return entry
-
-    @contextmanager
-    def _using(self, series_id: str) -> Iterator[Environment]:
-        """The open environment of a series, kept open until the block ends.
-
-        Raises:
-            NotFound: NO_SUCH_SERIES.
-            CorruptData, FailedState: it cannot be read.
-        """
-        with self._guard:
-            entry = self._entry(series_id)
-            entry.users += 1
-            try:
-                if entry.environment is None:
-                    entry.environment = self._environment(self._folder.series / series_id)
-            except BaseException:
-                entry.users -= 1
-                raise
-            self._open[series_id] = entry
-            self._open.move_to_end(series_id)
-            self._close_surplus()
-            environment = entry.environment
-        try:
-            yield environment
-        finally:
-            with self._guard:
-                entry.users -= 1
-                self._guard.notify_all()
-
-    def _entry(self, series_id: str) -> _Entry:
-        entry = self._entries.get(series_id)
-        if entry is None or entry.leaving:
-            raise no_such_series(series_id)
-        if entry.error is not None:
-            raise entry.error
-        return entry
-
-    def _environment(self, path: Path) -> Environment:
-        return Environment(path, map_bytes=self._map_bytes, max_map_bytes=self._max_map_bytes)
-
-    def _close_surplus(self) -> None:
-        for series_id in [s for s, e in self._open.items() if not e.users][: max(0, len(self._open) - self._max_open)]:
-            environment = self._open.pop(series_id).environment
-            self._entries[series_id].environment = None
-            if environment is not None:
-                environment.close()
-
-    def close(self) -> None:
-        """Closes everything and lets go of the folder."""
-        with self._guard:
-            for entry in self._entries.values():
-                entry.leaving = True
-            self._guard.wait_for(lambda: not any(e.users for e in self._entries.values()), timeout=60)
-            for entry in self._entries.values():
-                if entry.environment is not None and not entry.users:
-                    entry.environment.close()
-                    entry.environment = None
-            self._open.clear()
-        self._folder.close()
-
-    # -- series
-
-    def ids(self) -> list[str]:
-        """Ids of all series that can be read, in order."""
-        with self._guard:
-            return sorted(s for s, e in self._entries.items() if e.series is not None and not e.leaving)
-
-    def damaged(self) -> dict[str, ServiceError]:
-        """Series that cannot be read, and why."""
-        with self._guard:
-            return {s: e.error for s, e in self._entries.items() if e.error is not None}
-
-    def taken(self, series_id: str) -> bool:
-        """Whether a series of that id is there, readable or not."""
-        with self._guard:
-            return series_id in self._entries
-
-    def view(self, series_id: str) -> SeriesView:
-        """A series with its pool's counts.
-
-        Raises:
-            NotFound: NO_SUCH_SERIES.
-            CorruptData, FailedState: it cannot be read.
-        """
-        with self._guard:
-            entry = self._entry(series_id)
-            assert entry.series is not None  # else there is an error
-            return SeriesView(entry.series, entry.pool, etag(entry.series))
-
-    def create(self, series: Series) -> SeriesView:
-        """Makes an empty series; times and revision are set here.
-
-        Raises:
-            AlreadyExists: SERIES_EXISTS.
-        """
-        now = self._clock()
-        made = replace(series, revision=1, create_ns=now, update_ns=now)
-        with self._guard:
-            if series.id in self._entries:
-                raise AlreadyExists(
-                    f"a series {series.id!r} is there already", reason="SERIES_EXISTS", metadata={"series": series.id}
-                )
-            draft = self._folder.draft()
-            environment = self._environment(draft)
-            try:
-                environment.write(lambda txn: _put_meta(txn, made, PoolState(update_ns=now)))
-            finally:
-                environment.close()
-            self._folder.publish(draft, series.id)
-            self._entries[series.id] = _Entry(made, PoolState(update_ns=now))
-        return self.view(series.id)
-
-    def change(self, series_id: str, work: Callable[[Series, str], Series]) -> SeriesView:
-        """Replaces a series' own fields by what `work` makes of them (it is given the etag too, and may raise)."""
-        with self._using(series_id) as environment:
-
-            def store(txn: Writer) -> Series:
-                old = records.read_series(txn.need(b"meta", b"series"), txn.where(b"meta", b"series"))
-                new = replace(work(old, etag(old)), revision=old.revision + 1, update_ns=self._clock())
-                txn.put(b"meta", b"series", records.write_series(new))
-                return new
-
-            series = environment.write(store)
-            with self._guard:
-                entry = self._entries[series_id]
-                if entry.series is None or entry.series.revision < series.revision:
-                    entry.series = series
-        return self.view(series_id)
-
-    def delete(self, series_id: str, check: Callable[[SeriesView], None]) -> int:
-        """Removes a series; how many references went with it. `check` may object by raising.
-
-        A series that cannot be read is removed without a check.
-        """
-        with self._guard:
-            entry = self._entries.get(series_id)
-            if entry is None or entry.leaving:
-                raise no_such_series(series_id)
-            if entry.series is not None:  # first, so that an objection disturbs nobody
-                check(SeriesView(entry.series, entry.pool, etag(entry.series)))
-            entry.leaving = True
-            try:
-                if not self._guard.wait_for(lambda: entry.users == 0, timeout=60):
-                    raise Unavailable(f"series {series_id!r} is busy; try again", reason="SERIES_BUSY", retry_after=5)
-                if entry.series is not None:
-                    check(SeriesView(entry.series, entry.pool, etag(entry.series)))
-            except BaseException:
-                entry.leaving = False
-                raise
-            if entry.environment is not None:
-                entry.environment.close()
-            self._open.pop(series_id, None)
-            self._folder.discard(series_id)
-            del self._entries[series_id]
-            return entry.pool.references
-
     # -- references
+
+    def add_many(self, series_id: str, items: Sequence[NewReference]) -> tuple[list[Stored], PoolState]:
+        """What became of each reference, in order, and the pool after all; on the disk when this returns.
+
+        One transaction; every new reference is a change of the pool of its own. The same bytes again, in the pool or
+        earlier in `items`, are already present. One that the series does not take keeps no other one out; its error is
+        Overloaded (QUOTA_EXCEEDED), InvalidInput (DEPTH_EXCEEDED), Conflict (SPACE_SWITCHED) or ShapeMismatch.
+        """
+        keys, change = references.keys_of(items), self._change()
+        return self._shelf.write(
+            series_id, lambda txn: references.add_many(txn, items, keys, change), references.room_of(items)
+        )
 
     def add(self, series_id: str, draft: Draft, data: bytes, prepared: Prepared) -> tuple[Reference, PoolState, bool]:
         """The stored reference, the pool after it, and whether it is new. On the disk when this returns.
 
         Raises:
-            Overloaded, Unavailable: as `Environment.write`.
+            ServiceError: as the errors of `add_many`.
         """
-        key = hashlib.sha256(data).digest()
-
-        def store(txn: Writer) -> tuple[Reference, PoolState, bool]:
-            pool = _pool(txn)
-            found = txn.get(b"references", key)
-            if found is not None:
-                return records.read_reference(found, txn.where(b"references", key)), pool, False
-            now = self._clock()
-            reference = Reference(
-                id=key.hex(),
-                chapter=draft.chapter,
-                page=draft.page,
-                tags=draft.tags,
-                provenance=_settled(txn, draft.provenance),
-                width=prepared.width,
-                height=prepared.height,
-                media_type=prepared.media_type,
-                byte_size=len(data),
-                generation=pool.generation + 1,
-                create_ns=now,
-            )
-            count = len(prepared.vectors)
-            after = PoolState(pool.generation + 1, pool.references + 1, pool.patches + count, now)
-            patches = StoredPatches(reference.id, reference.generation, prepared.vectors, prepared.boxes)
-            txn.put(b"references", key, records.write_reference(reference))
-            txn.put(b"blobs", key, records.pack(records.BLOB, data))
-            txn.put(b"patches", _sequence_key(reference.generation), records.write_patches(patches))
-            txn.put(b"meta", b"pool", records.write_pool(after))
-            return reference, after, True
-
-        with self._using(series_id) as environment:
-            reference, pool, new = environment.write(store, len(data) + prepared.vectors.nbytes)
-            self._note(series_id, pool)
-        return reference, pool, new
-
-    def _note(self, series_id: str, pool: PoolState) -> None:
-        with self._guard:
-            entry = self._entries[series_id]
-            if entry.pool.generation < pool.generation:
-                entry.pool = pool
+        (stored,), pool = self.add_many(series_id, [NewReference(draft, data, prepared)])
+        if stored.reference is None:
+            assert stored.error is not None  # one of the two is there
+            raise stored.error
+        return stored.reference, pool, stored.new
 
     def find(self, series_id: str, reference_id: str) -> Reference | None:
         """The reference of that id, None where there is none."""
-        key = bytes.fromhex(reference_id)
-        with self._using(series_id) as environment, environment.reading() as view:
-            value = view.get(b"references", key)
-            return None if value is None else records.read_reference(value, view.where(b"references", key))
+        return self._shelf.read(series_id, lambda view: reference_of(view, bytes.fromhex(reference_id)))
 
     def get(self, series_id: str, reference_id: str) -> Reference:
         """The reference of that id.
@@ -306,39 +85,76 @@ class Catalog:
         return found
 
     def data(self, series_id: str, reference_id: str) -> bytes:
-        """The bytes of a reference as they were added.
+        """The bytes of a reference as they were added; also of a removed one, while it is kept.
 
         Raises:
             NotFound: NO_SUCH_REFERENCE.
             CorruptData: CHECKSUM_MISMATCH.
         """
         key = bytes.fromhex(reference_id)
-        with self._using(series_id) as environment, environment.reading() as view:
-            value, where = view.get(b"blobs", key), view.where(b"blobs", key)
-        if value is None:
+
+        def read(view: Reader) -> bytes | None:
+            value = view.look(BLOBS, key)
+            return None if value is None else bytes(records.unpack(records.BLOB, value, view.where(BLOBS, key)))
+
+        data = self._shelf.read(series_id, read)
+        if data is None:
             raise no_such_reference(series_id, [reference_id])
-        return bytes(records.unpack(records.BLOB, value, where))
+        return data
 
     def references(self, series_id: str, after: str = "", limit: int = 1000) -> tuple[list[Reference], PoolState]:
         """At most `limit` references by id, beginning behind `after`, and the pool that was read."""
-        found: list[Reference] = []
-        with self._using(series_id) as environment, environment.reading() as view:
-            for key, value in view.items(b"references", bytes.fromhex(after) if after else None):
-                if len(found) >= limit:
-                    break
-                found.append(records.read_reference(value, view.where(b"references", key)))
-            return found, _pool(view)
+        return self._shelf.read(series_id, lambda view: (references.listed(view, after, limit), pool_of(view)))
 
-    def patches(self, series_id: str, after: int = 0, limit: int = 256) -> list[StoredPatches]:
-        """At most `limit` references' patches in the order in which they were added, behind the sequence `after`."""
-        found: list[StoredPatches] = []
-        with self._using(series_id) as environment, environment.reading() as view:
-            for key, value in view.items(b"patches", _sequence_key(after)):
-                if len(found) >= limit:
-                    break
-                sequence = int.from_bytes(key, "big")
-                found.append(records.read_patches(value, sequence, view.where(b"patches", key)))
-        return found
+    def known(self, series_id: str, as_of: int = 0) -> tuple[dict[int, Reference], PoolState]:
+        """What the pool holds, or held at the generation `as_of` (0: now), by sequence number in order, and its counts.
+
+        Raises:
+            FailedState: GENERATION_NOT_REACHED, or HISTORY_NOT_KEPT with the metadata `oldest` and `actual`.
+
+        Cost: reads every reference's record, and the history behind `as_of`.
+        """
+        return self._shelf.read(series_id, lambda view: history.known(view, as_of))
+
+    def patches(
+        self, series_id: str, after: int = 0, limit: int = 256, database: str | None = None
+    ) -> list[StoredPatches]:
+        """At most `limit` references' patches in order of sequence, behind `after`; also of removed ones that are kept.
+
+        The vectors lie one behind the other in one block of memory.
+
+        Args:
+            series_id: the series.
+            after: a sequence number.
+            limit: references.
+            database: where the vectors lie; None: those of the present space.
+
+        Raises:
+            Conflict: SPACE_SWITCHED, the series has left the space of that database.
+            CorruptData: CHECKSUM_MISMATCH or DATA_DAMAGED.
+        """
+        return self._shelf.read(series_id, lambda view: references.patches(view, after, limit, database))
+
+    def vectors(
+        self, series_id: str, sequences: Sequence[int], database: str | None = None
+    ) -> list[Float32[np.ndarray, "n dim"]]:
+        """The vectors of references by sequence number; none (0 rows) for one whose vectors are gone.
+
+        Args:
+            series_id: the series.
+            sequences: sequence numbers.
+            database: where the vectors lie, as `Series.patches` said; None: those of the present space.
+
+        Raises:
+            Conflict: SPACE_SWITCHED, the series has left the space of that database.
+
+        Cost: one transaction; per reference one look-up, one checksum and one copy.
+        """
+        series = self.view(series_id).series
+        name = (database or series.patches).encode()
+        found = self._shelf.read(series_id, lambda view: references.vectors(view, sequences, name))
+        dim = next((rows.shape[1] for rows in found if rows is not None), series.space.dim)
+        return [np.zeros((0, dim), np.float32) if rows is None else rows for rows in found]
 
     def change_reference(
         self, series_id: str, reference_id: str, work: Callable[[Reference], Reference]
@@ -348,108 +164,118 @@ class Catalog:
         Raises:
             NotFound: NO_SUCH_REFERENCE.
         """
-        key = bytes.fromhex(reference_id)
+        how = self._change()
+        return self._shelf.write(series_id, lambda txn: references.change(txn, series_id, reference_id, work, how))
 
-        def store(txn: Writer) -> tuple[Reference, PoolState]:
-            value = txn.get(b"references", key)
-            if value is None:
-                raise no_such_reference(series_id, [reference_id])
-            new = work(records.read_reference(value, txn.where(b"references", key)))
-            pool = _pool(txn)
-            after = replace(pool, generation=pool.generation + 1, update_ns=self._clock())
-            txn.put(b"references", key, records.write_reference(new))
-            txn.put(b"meta", b"pool", records.write_pool(after))
-            return new, after
+    def mark(self, series_id: str, marks: Mapping[str, str]) -> PoolState:
+        """Marks references (ids) as near duplicates of others ("": of none), as one change; the pool after it.
 
-        with self._using(series_id) as environment:
-            reference, pool = environment.write(store)
-            self._note(series_id, pool)
-        return reference, pool
+        Ids that are not there are passed over, and where nothing changes the generation stays.
+        """
+        how = self._change()
+        return self._shelf.write(series_id, lambda txn: references.mark(txn, marks, how))
 
     def remove(
-        self, series_id: str, reference_ids: Sequence[str], *, allow_missing: bool
+        self, series_id: str, reference_ids: Sequence[str], *, allow_missing: bool, purge: bool = False
     ) -> tuple[list[Reference], PoolState]:
         """Removes the references named, all or none, as one change of the pool; those that were there, and the pool.
+
+        Args:
+            series_id: the series.
+            reference_ids: ids.
+            allow_missing: whether ids that are not there are passed over.
+            purge: whether pictures and vectors go at once, also those of an earlier removal. Otherwise they are kept
+                for the history; without history they always go.
 
         Raises:
             NotFound: NO_SUCH_REFERENCE, one of them is not there.
         """
+        how = self._change(purge)
+        return self._shelf.write(
+            series_id,
+            lambda txn: references.remove(txn, series_id, reference_ids, how, allow_missing=allow_missing),
+            freeing=not how.keep,
+        )
 
-        def store(txn: Writer) -> tuple[list[Reference], PoolState]:
-            gone, missing, patches = [], [], 0
-            for reference_id in dict.fromkeys(reference_ids):
-                key = bytes.fromhex(reference_id)
-                value = txn.get(b"references", key)
-                if value is None:
-                    missing.append(reference_id)
-                    continue
-                reference = records.read_reference(value, txn.where(b"references", key))
-                place = _sequence_key(reference.generation)
-                where = txn.where(b"patches", place)
-                patches += len(records.read_patches(txn.need(b"patches", place), reference.generation, where).vectors)
-                txn.drop(b"references", key)
-                txn.drop(b"blobs", key)
-                txn.drop(b"patches", place)
-                gone.append(reference)
-            if missing and not allow_missing:
-                raise no_such_reference(series_id, missing)
-            pool = _pool(txn)
-            if gone:
-                pool = PoolState(
-                    pool.generation + 1, pool.references - len(gone), pool.patches - patches, self._clock()
-                )
-                txn.put(b"meta", b"pool", records.write_pool(pool))
-            return gone, pool
+    def purge_history(self, series_id: str, before_ns: int | None = None, *, everything: bool = False) -> int:
+        """Drops the history before a time, in transactions of bounded size; how many removed references went with it.
 
-        with self._using(series_id) as environment:
-            gone, pool = environment.write(store)
-            self._note(series_id, pool)
-        return gone, pool
+        Args:
+            series_id: the series.
+            before_ns: nanoseconds since 1970; None: `history_seconds` ago.
+            everything: whether all of it goes, whatever its age.
+        """
+        limit = self._clock() - int(self._history_seconds * 1e9) if before_ns is None else before_ns
+        dropped, more = 0, True
+        while more:
+            some, more = self._shelf.write(
+                series_id,
+                lambda txn: history.purge(txn, None if everything else limit, PURGED_AT_ONCE),
+                freeing=True,
+            )
+            dropped += some
+        return dropped
 
-    def disk_bytes(self, series_id: str) -> int:
-        """Bytes that the series takes on disk."""
-        with self._using(series_id) as environment:
-            return environment.disk_bytes()
+    # -- migration
 
+    def begin_migration(self, series_id: str, embedder: str, space: Space) -> SeriesView:
+        """The series with a migration to another space under way; its references need vectors there from now on.
 
-def etag(series: Series) -> str:
-    """A short text that changes with every change of the series' own fields."""
-    return hashlib.sha256(f"{series.id} {series.create_ns} {series.revision}".encode()).hexdigest()[:16]
+        Raises:
+            FailedState: MIGRATION_UNDER_WAY or SAME_SPACE.
+        """
+        change = self._change()
+        self._shelf.write(series_id, lambda txn: migration.begin(txn, embedder, space, change))
+        return self.view(series_id)
 
+    def put_migrated(self, series_id: str, patches: Sequence[StoredPatches]) -> SeriesView:
+        """Stores vectors of the new space; those of references that were removed meanwhile are passed over.
 
-def no_such_series(series_id: str) -> NotFound:
-    """The error for a series that is not there."""
-    return NotFound(f"there is no series {series_id!r}", reason="NO_SUCH_SERIES", metadata={"series": series_id})
+        Raises:
+            FailedState: NO_MIGRATION.
+            ShapeMismatch: their length is not that of the new space.
+        """
+        room = sum(patch.vectors.nbytes + references.RECORD_BYTES for patch in patches)
+        self._shelf.write(series_id, lambda txn: migration.put_migrated(txn, patches), room)
+        return self.view(series_id)
 
+    def note_problem(self, series_id: str, problem: str) -> SeriesView:
+        """Notes why the migration does not go on, a sentence; vectors that come after all clear it.
 
-def no_such_reference(series_id: str, ids: Sequence[str]) -> NotFound:
-    """The error for references that are not in a pool."""
-    more = f" (and {len(ids) - 1} more)" if len(ids) > 1 else ""
-    return NotFound(
-        f"series {series_id!r} holds no reference {ids[0]}{more}",
-        reason="NO_SUCH_REFERENCE",
-        metadata={"series": series_id, "reference": ids[0]},
-    )
+        Raises:
+            FailedState: NO_MIGRATION.
+        """
+        self._shelf.write(series_id, lambda txn: migration.note_problem(txn, problem))
+        return self.view(series_id)
 
+    def switch(self, series_id: str) -> list[int]:
+        """Gives the series the new space, at once, as one change of the pool, and drops the old vectors.
 
-def _sequence_key(sequence: int) -> bytes:
-    return struct.pack(">Q", sequence)  # big-endian, so that the order of keys is the order of insertion
+        Returns:
+            Sequence numbers of references that lack vectors in the new space; then nothing was changed. Empty: done.
 
+        Raises:
+            FailedState: NO_MIGRATION.
+        """
+        change = self._change()
+        lacking = self._shelf.write(series_id, lambda txn: migration.switch(txn, change), freeing=True)
+        if not lacking:
+            self._drop_unused(series_id)
+        return lacking
 
-def _pool(view: Reader) -> PoolState:
-    return records.read_pool(view.need(b"meta", b"pool"), view.where(b"meta", b"pool"))
+    def cancel_migration(self, series_id: str) -> SeriesView:
+        """Ends the migration and drops what it built.
 
+        Raises:
+            FailedState: NO_MIGRATION.
+        """
+        self._shelf.write(series_id, migration.cancel, freeing=True)
+        self._drop_unused(series_id)
+        return self.view(series_id)
 
-def _put_meta(txn: Writer, series: Series, pool: PoolState) -> None:
-    txn.put(b"meta", b"series", records.write_series(series))
-    txn.put(b"meta", b"pool", records.write_pool(pool))
-
-
-def _settled(view: Reader, provenance: Provenance) -> Provenance:
-    """The provenance with its depth: one more than that of the parents that are known, 1 when none is."""
-    if provenance.origin != GENERATED or provenance.depth:
-        return provenance
-    keys = [bytes.fromhex(parent) for parent in provenance.parent_ids]
-    values = [(key, view.get(b"references", key)) for key in keys]
-    known = [records.read_reference(v, view.where(b"references", k)).provenance.depth for k, v in values if v]
-    return replace(provenance, depth=min(MAX_DEPTH, 1 + max(known, default=0)))
+    def _drop_unused(self, series_id: str) -> None:
+        """Drops databases of spaces that were left; they are empty already, so that a kill before this does no harm."""
+        with self._shelf.using(series_id) as (entry, environment):
+            series = entry.series
+            assert series is not None  # it was looked at
+            environment.drop_databases(lambda name: is_patch_database(name) and migration.is_unused(series, name))

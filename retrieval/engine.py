@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import re
 import time
@@ -43,7 +44,16 @@ from retrieval.types import (
     Timing,
     Wanted,
 )
-from serving.errors import Conflict, FailedState, InvalidInput, Overloaded, ShapeMismatch, Violation
+from serving.errors import (
+    Conflict,
+    CorruptData,
+    FailedState,
+    InvalidInput,
+    Overloaded,
+    ServiceError,
+    ShapeMismatch,
+    Violation,
+)
 
 REMEMBERED_CALLS = 10_000  # as the contract says
 LIST_BATCH = 500  # references read from the store at a time
@@ -189,8 +199,12 @@ class Engine:
         """At most `limit` series behind the id `after`, and whether there are more."""
 
         def work() -> tuple[list[SeriesView], bool]:
-            ids = [series_id for series_id in self._catalog.ids() if series_id > after]
-            return [self._catalog.view(series_id) for series_id in ids[:limit]], len(ids) > limit
+            found: list[SeriesView] = []
+            for series_id in self._catalog.ids():
+                if series_id > after and len(found) <= limit:
+                    with contextlib.suppress(ServiceError):  # it cannot be read, which shows when it is looked at
+                        found.append(self._catalog.view(series_id))
+            return found[:limit], len(found) > limit
 
         return await self._off(work)
 
@@ -230,6 +244,8 @@ class Engine:
                     reason="SERIES_NOT_EMPTY",
                 )
 
+        with contextlib.suppress(CorruptData, FailedState):
+            await self.get_series(series_id)  # shows whether it can be read
         if self._catalog.damaged().get(series_id):
             if not force:
                 raise FailedState(

@@ -39,10 +39,12 @@ class DataFolder:
         self._lock = os.open(path / "LOCK", os.O_RDWR | os.O_CREAT, 0o644)
         try:
             self._take()
-            self._check_format()
+            version = self._check_format()
             for part in (self.series, self.trash):
                 part.mkdir(exist_ok=True)
             sync_folder(path)
+            if version != FORMAT_VERSION:  # last: until then a folder of an earlier format is one still
+                self._write_format()
         except BaseException:
             os.close(self._lock)
             raise
@@ -70,11 +72,15 @@ class DataFolder:
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
 
-    def _check_format(self) -> None:
+    def _write_format(self) -> None:
+        write_synced(self.path / "FORMAT", json.dumps({"format": FORMAT_NAME, "version": FORMAT_VERSION}) + "\n")
+
+    def _check_format(self) -> int:
+        """The format of the folder. The parts of each format so far are in every later one."""
         file = self.path / "FORMAT"
         if not file.exists():
-            write_synced(file, json.dumps({"format": FORMAT_NAME, "version": FORMAT_VERSION}) + "\n")
-            return
+            self._write_format()
+            return FORMAT_VERSION
         try:
             fields = json.loads(file.read_text())
             name, version = fields["format"], int(fields["version"])
@@ -86,6 +92,7 @@ class DataFolder:
             )
         if version > FORMAT_VERSION:
             raise newer(str(self.path), version)
+        return version
 
     def sweep(self) -> None:
         """Removes what was being made or removed when an earlier process ended."""
@@ -103,6 +110,10 @@ class DataFolder:
         sync_folder(draft)
         draft.rename(self.series / series_id)
         sync_folder(self.series)
+
+    def abandon(self, draft: Path) -> None:
+        """Removes the folder `draft`, which was not published."""
+        shutil.rmtree(draft, ignore_errors=True)
 
     def discard(self, series_id: str) -> None:
         """Removes a series' folder: gone at once, and the files soon after, even through a crash."""

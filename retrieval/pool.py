@@ -165,30 +165,24 @@ class Pool:
     def _load(self) -> Snapshot:
         view = self._catalog.view(self._series_id)
         loaded = _Loaded(view.series.space.dim, self._scanner)
-        known: dict[str, Reference] = {}
-        page, state = self._catalog.references(self._series_id, limit=LOAD_BATCH)
-        while page:
-            known.update((reference.id, reference) for reference in page)
-            page, state = self._catalog.references(self._series_id, page[-1].id, LOAD_BATCH)
-        after = 0
-        while batch := self._catalog.patches(self._series_id, after, LOAD_BATCH):
-            missing = [patches.reference_id for patches in batch if patches.reference_id not in known]
-            if missing:
-                raise CorruptData(
-                    f"series {self._series_id!r}: expected a record of reference {missing[0]}, got none",
-                    reason="DATA_DAMAGED",
-                )
+        known, state = self._catalog.known(self._series_id)
+        after, found = 0, 0
+        while everything := self._catalog.patches(self._series_id, after, LOAD_BATCH):
+            after = everything[-1].sequence
+            batch = [patches for patches in everything if patches.sequence in known]  # the others were removed
+            if not batch:
+                continue
+            found += len(batch)
             loaded.append(
-                [known[patches.reference_id] for patches in batch],
+                [known[patches.sequence] for patches in batch],
                 np.concatenate([patches.vectors for patches in batch]),
                 np.concatenate([patches.boxes for patches in batch]),
                 [len(patches.vectors) for patches in batch],
             )
-            after = batch[-1].sequence
-        if len(known) != state.references or loaded.index.snapshot().rows != state.patches:
+        if found != len(known) or len(known) != state.references or loaded.index.snapshot().rows != state.patches:
             raise CorruptData(
                 f"series {self._series_id!r}: expected {state.references} references with {state.patches} patches, "
-                f"got {len(known)} with {loaded.index.snapshot().rows}",
+                f"got {found} with {loaded.index.snapshot().rows}",
                 reason="DATA_DAMAGED",
             )
         self._loaded = loaded

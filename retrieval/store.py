@@ -2,6 +2,9 @@
 
 One transaction per change, with LMDB's default flags, so that a commit that returned is on the disk. No read
 transaction outlives the call that made it. `docs/FORMAT.md` describes the bytes.
+
+Opening writes nothing, so that a full disk can be read: a database that is not there yet reads as empty, and is made by
+the first change.
 """
 
 from __future__ import annotations
@@ -9,21 +12,21 @@ from __future__ import annotations
 import errno
 import os
 import resource
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import lmdb
 
+from retrieval.transaction import META, Reader, Writer
 from serving.errors import CorruptData, Overloaded, ServiceError, Unavailable
 
 START_MAP_BYTES = 64 << 20
 MAX_MAP_BYTES = 1 << 40
 ROOM = 1 << 20  # bytes that a transaction may need beside its values: pages of the trees, copied on write
-DATABASES = (b"meta", b"references", b"blobs", b"patches")
+MAX_DATABASES = 32
 DAMAGED = (
     lmdb.InvalidError,
     lmdb.CorruptedError,
@@ -44,26 +47,36 @@ class Environment:
         path: its folder.
         map_bytes: size of the map at first; it is doubled when it is nearly full.
         max_map_bytes: the map does not grow beyond this.
+        min_free_bytes: what writing leaves free of the file system, so that a full disk is never met half-way.
 
     Raises:
         CorruptData: DATA_DAMAGED, the file is no LMDB environment, or shorter than it says.
         Unavailable: STORE_FAILED, the system refuses to open it.
     """
 
-    def __init__(self, path: Path, *, map_bytes: int = START_MAP_BYTES, max_map_bytes: int = MAX_MAP_BYTES) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        map_bytes: int = START_MAP_BYTES,
+        max_map_bytes: int = MAX_MAP_BYTES,
+        min_free_bytes: int = 0,
+    ) -> None:
         self._path = path
         self._max_map_bytes = max_map_bytes
+        self._min_free_bytes = min_free_bytes
         self._map_bytes = min(max_map_bytes, max(map_bytes, _file_bytes(path) + ROOM))
         self._writer = threading.Lock()
         self._gate = threading.Condition()
         self._readers = 0
         self._closed_gate = False
+        self._broken = False  # it could not be reopened after a failure
         self._open()
 
     def _open(self) -> None:
         try:
             self._env = lmdb.open(
-                str(self._path), map_size=self._map_bytes, max_dbs=len(DATABASES), max_readers=512, subdir=True
+                str(self._path), map_size=self._map_bytes, max_dbs=MAX_DATABASES, max_readers=512, subdir=True
             )
         except lmdb.Error as error:
             raise self._translate(error, 0) from error
@@ -75,7 +88,9 @@ class Environment:
                     f"{self._path}: expected a file of at least {used} bytes, got {_file_bytes(self._path)}",
                     reason="DATA_DAMAGED",
                 )
-            self._dbs = {name: self._env.open_db(name) for name in DATABASES}
+            with self._env.begin() as txn, txn.cursor() as cursor:
+                names = [bytes(name) for name in cursor.iternext(keys=True, values=False)]
+            self._dbs = {name: self._env.open_db(name, create=False) for name in names}
         except lmdb.Error as error:
             self._env.close()
             raise self._translate(error, 0) from error
@@ -96,12 +111,16 @@ class Environment:
 
         Raises:
             CorruptData: DATA_DAMAGED, LMDB finds its own pages damaged.
+            Unavailable: STORE_FAILED, the disk failed and does so still.
         """
+        if self._broken:
+            with self._writer:
+                self._reopen()
         with self._gate:
             self._gate.wait_for(lambda: not self._closed_gate)
             self._readers += 1
         try:
-            with self._env.begin() as txn:
+            with self._env.begin(buffers=True) as txn:
                 yield Reader(txn, self._dbs, str(self._path))
         except lmdb.Error as error:
             raise self._translate(error, 0) from error
@@ -110,24 +129,43 @@ class Environment:
                 self._readers -= 1
                 self._gate.notify_all()
 
-    def write(self, work: Callable[[Writer], T], room: int = 0) -> T:
+    def write(
+        self,
+        work: Callable[[Writer], T],
+        room: int = 0,
+        *,
+        freeing: bool = False,
+        then: Callable[[Writer], None] | None = None,
+    ) -> T:
         """What `work` returns, with all its changes on the disk, or none of them.
 
         Args:
             work: may run more than once; must change nothing but the transaction it is given.
             room: bytes of the values that it writes.
+            freeing: whether it makes room, and may use what other changes leave free of the disk.
+            then: called when the changes are on the disk and before any other writer comes; must not fail.
 
         Raises:
             Overloaded: DISK_FULL or MAP_FULL; nothing was changed, and reading goes on.
             Unavailable: STORE_FAILED, the disk failed; nothing was acknowledged.
         """
         with self._writer:
+            if self._broken:
+                self._reopen()
+            if not freeing and free_bytes(self._path) < self._min_free_bytes + room:
+                raise self._disk_full()
             if self._used() + room + ROOM > self._map_bytes * 0.9:
                 self._grow(room)
             while True:
+                before = self._env.info()["last_txnid"]
                 try:
-                    with self._env.begin(write=True) as txn:
-                        return work(Writer(txn, self._dbs, str(self._path)))
+                    with self._env.begin(write=True, buffers=True) as txn:
+                        writer = Writer(txn, self._dbs, str(self._path), self._env)
+                        result = work(writer)
+                    self._dbs = writer.databases
+                    if then is not None:
+                        then(writer)
+                    return result
                 except lmdb.MapFullError as error:
                     if not self._grow(room):
                         raise Overloaded(
@@ -135,7 +173,7 @@ class Environment:
                             reason="MAP_FULL",
                         ) from error
                 except lmdb.Error as error:
-                    self._reopen_if_broken()
+                    self._reopen(before)
                     raise self._translate(error, room) from error
 
     def _grow(self, room: int) -> bool:
@@ -148,15 +186,70 @@ class Environment:
             self._map_bytes = wanted
         return True
 
-    def _reopen_if_broken(self) -> None:
-        """After a failure to write LMDB's own meta page the environment refuses everything until it is reopened."""
-        try:
-            with self._env.begin(write=True):
-                pass
-        except lmdb.Error:
-            with self._alone():
+    def _reopen(self, last: int | None = None) -> None:
+        """Begins anew after a failure to write, before anybody reads again; the caller holds the writer's lock.
+
+        LMDB refuses everything once a write of its own meta page has failed. It puts the old page back, but where that
+        fails too the file says that the change is there, and nobody knows whether the disk does: then one more change
+        is committed on top, which cannot be on the disk without what is below it.
+
+        Args:
+            last: number of the last transaction that was acknowledged; None: as far as is known, all were.
+
+        Raises:
+            Unavailable: STORE_FAILED, the disk fails still; the next call tries again.
+        """
+        with self._alone():
+            self._broken = True
+            self._env.close()
+            self._open()
+            try:
+                if last is None or self._env.info()["last_txnid"] > last:
+                    self._confirm()
+            except lmdb.Error as error:
                 self._env.close()
-                self._open()
+                raise self._translate(error, ROOM) from error
+            self._broken = False
+
+    def _confirm(self) -> None:
+        with self._env.begin(write=True) as txn, txn.cursor(db=self._dbs[META]) as cursor:
+            if cursor.first():
+                cursor.put(cursor.key(), cursor.value())
+
+    def drop_databases(self, unwanted: Callable[[bytes], bool]) -> None:
+        """Removes the databases whose name is `unwanted`. Waits until nobody reads.
+
+        Raises:
+            Overloaded, Unavailable: as `write`.
+        """
+        with self._writer, self._alone():
+            names = [name for name in self._dbs if unwanted(name)]
+            try:
+                if names:
+                    with self._env.begin(write=True) as txn:
+                        for name in names:
+                            txn.drop(self._dbs.pop(name))
+            except lmdb.Error as error:
+                raise self._translate(error, 0) from error
+
+    def copy(self, target: Path) -> None:
+        """Writes the environment as it is at one moment into the empty folder `target`, without holes, and syncs it.
+
+        Others read and write meanwhile; a change that needs a larger map waits.
+
+        Raises:
+            Overloaded: DISK_FULL.
+            CorruptData: DATA_DAMAGED, LMDB finds its own pages damaged.
+        """
+        with self.reading():  # nobody changes the map or closes it meanwhile
+            if free_bytes(target) < self._min_free_bytes + self._used():
+                raise self._disk_full()
+            self._env.copy(str(target), compact=True)
+        handle = os.open(target / "data.mdb", os.O_RDWR)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -184,69 +277,23 @@ class Environment:
             or any(os.strerror(code) in str(error) for code in FULL)
             or self._full(room)
         ):
-            return Overloaded(f"{self._path}: the disk is full; nothing was lost", reason="DISK_FULL", retry_after=60)
+            return self._disk_full()
         return Unavailable(f"{self._path.name}: the store failed: {error}", reason="STORE_FAILED")
+
+    def _disk_full(self) -> Overloaded:
+        return Overloaded(f"{self._path}: the disk is full; nothing was lost", reason="DISK_FULL", retry_after=60)
 
     def _full(self, room: int) -> bool:
         """Whether `room` bytes are more than is left: LMDB reports a write cut short as an input/output error."""
         limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
         over = limit != resource.RLIM_INFINITY and _file_bytes(self._path) + room + ROOM > limit
-        return bool(room) and (over or shutil.disk_usage(self._path).free < room + ROOM)
+        return bool(room) and (over or free_bytes(self._path) < room + ROOM)
 
 
-class Reader:
-    """The values of one consistent view of an environment."""
-
-    def __init__(self, txn: Any, dbs: dict[bytes, Any], where: str) -> None:
-        self._txn, self._dbs, self._where = txn, dbs, where
-
-    def where(self, database: bytes, key: bytes) -> str:
-        """The place of a value, for messages."""
-        shown = key.decode() if database == b"meta" else key.hex()
-        return f"{self._where}, {database.decode()} {shown}"
-
-    def get(self, database: bytes, key: bytes) -> bytes | None:
-        """The value under `key`, None where there is none."""
-        value = self._txn.get(key, db=self._dbs[database])
-        return None if value is None else bytes(value)
-
-    def need(self, database: bytes, key: bytes) -> bytes:
-        """The value under `key`, which must be there.
-
-        Raises:
-            CorruptData: DATA_DAMAGED, it is not.
-        """
-        value = self.get(database, key)
-        if value is None:
-            raise CorruptData(f"{self.where(database, key)}: expected a value, got none", reason="DATA_DAMAGED")
-        return value
-
-    def items(self, database: bytes, after: bytes | None) -> Iterator[tuple[bytes, bytes]]:
-        """All keys after `after` (None: from the first) and their values, in order."""
-        with self._txn.cursor(db=self._dbs[database]) as cursor:
-            found = cursor.first() if after is None else cursor.set_range(after)
-            if found and after is not None and bytes(cursor.key()) == after:
-                found = cursor.next()
-            while found:
-                yield bytes(cursor.key()), bytes(cursor.value())
-                found = cursor.next()
-
-
-class Writer(Reader):
-    """As `Reader`, and changes values; they are kept if the transaction's work returns."""
-
-    def put(self, database: bytes, key: bytes, value: bytes) -> None:
-        """Sets the value under `key`."""
-        self._txn.put(key, value, db=self._dbs[database])
-
-    def drop(self, database: bytes, key: bytes) -> None:
-        """Removes the value under `key`.
-
-        Raises:
-            CorruptData: DATA_DAMAGED, there is none.
-        """
-        if not self._txn.delete(key, db=self._dbs[database]):
-            raise CorruptData(f"{self.where(database, key)}: expected a value, got none", reason="DATA_DAMAGED")
+def free_bytes(path: Path) -> int:
+    """Bytes of the file system of `path` that this process may still write."""
+    found = os.statvfs(path)
+    return found.f_bavail * found.f_frsize
 
 
 def _file_bytes(path: Path) -> int:

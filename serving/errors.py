@@ -33,6 +33,14 @@ class Violation:
     description: str  # a sentence that states expected and actual
 
 
+@dataclass(frozen=True)
+class QuotaViolation:
+    """One quota that a request would pass."""
+
+    subject: str  # what the quota holds for, such as "series:blue"
+    description: str  # a sentence that states the quota and what was asked for
+
+
 class ServiceError(Exception):
     """Any failure that a caller can be told about.
 
@@ -100,9 +108,27 @@ class Conflict(ServiceError):
 
 
 class Overloaded(ServiceError):
-    """A bounded resource is full; back off for `retry_after` seconds, or make room."""
+    """A bounded resource is full; back off for `retry_after` seconds, or make room.
+
+    Args:
+        message, reason, violations, retry_after, metadata: as `ServiceError`.
+        quota: the quotas that are used up, each with its own sentence.
+    """
 
     default_reason = "OVERLOADED"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: str | None = None,
+        violations: Sequence[Violation] = (),
+        retry_after: float | None = None,
+        metadata: dict[str, str] | None = None,
+        quota: Sequence[QuotaViolation] = (),
+    ) -> None:
+        super().__init__(message, reason=reason, violations=violations, retry_after=retry_after, metadata=metadata)
+        self.quota = tuple(quota)
 
 
 class Unavailable(ServiceError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import grpc
 from google.protobuf.any_pb2 import Any
 from google.protobuf.message import Message
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, QuotaFailure, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from panelhue.common.v1 import common_pb2
@@ -70,6 +70,12 @@ def _details(error: errors.ServiceError) -> list[Message]:
             for v in error.violations[:32]
         ]
         details.append(BadRequest(field_violations=fields))
+    if isinstance(error, errors.Overloaded) and error.quota:
+        quotas = [
+            QuotaFailure.Violation(subject=_clip(q.subject, 128), description=_clip(q.description, 256))
+            for q in error.quota[:32]
+        ]
+        details.append(QuotaFailure(violations=quotas))
     return details
 
 
@@ -77,6 +83,9 @@ def _shorten(detail: Message) -> bool:
     """Whether something could be left out of `detail` to make it smaller."""
     if isinstance(detail, BadRequest) and len(detail.field_violations) > 1:
         del detail.field_violations[-1]
+        return True
+    if isinstance(detail, QuotaFailure) and len(detail.violations) > 1:
+        del detail.violations[-1]
         return True
     if isinstance(detail, ErrorInfo) and detail.metadata:
         del detail.metadata[max(detail.metadata)]

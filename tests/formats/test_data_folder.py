@@ -84,14 +84,14 @@ def set_value(data: Path, key: bytes, value: bytes) -> None:
 
 
 def test_a_folder_of_a_newer_format_is_refused(data):
-    (data / "FORMAT").write_text(json.dumps({"format": "panelhue-retrieval", "version": 2}))
+    (data / "FORMAT").write_text(json.dumps({"format": "panelhue-retrieval", "version": 3}))
     with pytest.raises(FailedState, match="newer version") as caught:
         Catalog(data)
     assert caught.value.reason == "NEWER_FORMAT"
 
 
 def test_a_series_of_a_newer_format_is_refused_alone(data):
-    set_value(data, b"series", records.pack(records.SERIES, b"who knows", version=2))
+    set_value(data, b"series", records.pack(records.SERIES, b"who knows", version=3))
     catalog = Catalog(data)
     with pytest.raises(FailedState, match="newer version") as caught:
         catalog.view("kept")

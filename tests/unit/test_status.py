@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import grpc
 import pytest
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, QuotaFailure, RetryInfo
 
 from serving import errors
 from serving.status import DOMAIN, INTERNAL_MESSAGE, MAX_DETAIL_BYTES, TABLE, code_of, failure_of, rich_status
@@ -68,6 +68,22 @@ def test_violations_become_a_bad_request():
     error = errors.InvalidInput("two", violations=[errors.Violation("a.b", "must be 1, got 2")])
     (bad,) = details(error, BadRequest)
     assert [(v.field, v.description) for v in bad.field_violations] == [("a.b", "must be 1, got 2")]
+
+
+def test_a_used_up_quota_becomes_a_quota_failure():
+    error = errors.Overloaded(
+        "full", quota=[errors.QuotaViolation("series:blue", "may hold 3 references, got one more")]
+    )
+    (failure,) = details(error, QuotaFailure)
+    assert [(v.subject, v.description) for v in failure.violations] == [
+        ("series:blue", "may hold 3 references, got one more")
+    ]
+
+
+def test_quotas_never_pass_the_limit_of_details():
+    error = errors.Overloaded("m" * 5000, quota=[errors.QuotaViolation("s" * 500, "ä" * 5000)] * 500, retry_after=1.0)
+    assert rich_status(error).ByteSize() <= MAX_DETAIL_BYTES
+    assert details(error, QuotaFailure)
 
 
 def test_details_never_pass_their_limit():

@@ -1,0 +1,319 @@
+"""Which series a data folder has, and their environments: opened when first asked for, a bounded number kept open."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from retrieval import records
+from retrieval.folder import DataFolder
+from retrieval.ledger import POOL_KEY, SERIES_KEY, etag, is_upgraded, no_such_series, pool_of, put_pool, series_of
+from retrieval.store import Environment, free_bytes
+from retrieval.transaction import Reader, Writer
+from retrieval.types import PoolState, Series, SeriesView
+from serving.errors import AlreadyExists, CorruptData, FailedState, Overloaded, ServiceError, Unavailable
+
+PATIENCE = 60.0  # seconds that a call waits for those that use a series
+
+T = TypeVar("T")
+
+
+@dataclass
+class Entry:
+    """What is known of one series."""
+
+    series: Series | None = None  # None: it was not looked at yet, or cannot be read
+    pool: PoolState = field(default_factory=PoolState)
+    error: ServiceError | None = None  # why it cannot be read
+    environment: Environment | None = None  # None: closed
+    users: int = 0
+    leaving: bool = False  # it is being removed
+    held: bool = False  # somebody has its folder alone
+    opening: threading.Lock = field(default_factory=threading.Lock)  # held while its environment is opened or closed
+
+
+class Shelf:
+    """The series of one data folder. Calls may come from several threads.
+
+    Starting it lists names, no more: whether a series can be read shows when it is first asked for.
+
+    Args:
+        folder: the data folder.
+        environment: opens the environment of a folder.
+        max_open: environments kept open; the least recently used are closed beyond it.
+        min_free_bytes: what is left free of the file system.
+    """
+
+    def __init__(
+        self, folder: DataFolder, environment: Callable[[Path], Environment], max_open: int, min_free_bytes: int
+    ) -> None:
+        self.folder = folder
+        self._environment, self._max_open, self._min_free_bytes = environment, max_open, min_free_bytes
+        self._guard = threading.Condition()
+        self._open: OrderedDict[str, Entry] = OrderedDict()  # least recently used first
+        self._entries = {path.name: Entry() for path in sorted(folder.series.iterdir())}
+        self._failing = False  # the last write met a full or failing disk
+
+    @contextmanager
+    def using(self, series_id: str) -> Iterator[tuple[Entry, Environment]]:
+        """A series and its open environment, kept open until the block ends.
+
+        Raises:
+            NotFound: NO_SUCH_SERIES.
+            CorruptData, FailedState: it cannot be read.
+            Unavailable: SERIES_BUSY, its folder is held by somebody; or STORE_FAILED.
+        """
+        with self._guard:
+            entry = self._entry(series_id)
+            if not self._guard.wait_for(lambda: not entry.held, PATIENCE):
+                raise _busy(series_id)
+            entry = self._entry(series_id)
+            entry.users += 1
+        try:
+            yield entry, self._ready(series_id, entry)
+        finally:
+            with self._guard:
+                entry.users -= 1
+                self._guard.notify_all()
+
+    def _entry(self, series_id: str) -> Entry:
+        entry = self._entries.get(series_id)
+        if entry is None or entry.leaving:
+            raise no_such_series(series_id)
+        if entry.error is not None:
+            raise entry.error
+        return entry
+
+    def _ready(self, series_id: str, entry: Entry) -> Environment:
+        """The environment of a series that the caller uses."""
+        environment = entry.environment
+        if environment is None:
+            with entry.opening:
+                environment = entry.environment or self._opened(series_id, entry)
+        with self._guard:
+            self._open[series_id] = entry
+            self._open.move_to_end(series_id)
+            surplus = self._surplus()
+        for other, unused in surplus:
+            try:
+                unused.close()
+            finally:
+                other.opening.release()
+        return environment
+
+    def _opened(self, series_id: str, entry: Entry) -> Environment:
+        try:
+            environment = self._environment(self.folder.series / series_id)
+            try:
+                if entry.series is None:
+                    self._look(entry, environment)
+            except BaseException:
+                environment.close()
+                raise
+        except (CorruptData, FailedState) as error:
+            with self._guard:
+                entry.error = error
+            raise
+        entry.environment = environment
+        return environment
+
+    def _look(self, entry: Entry, environment: Environment) -> None:
+        """Reads what callers ask for most; brings what format 1 wrote up to date, unless the disk is too full."""
+        with environment.reading() as view:
+            series, pool, upgraded = series_of(view), pool_of(view), is_upgraded(view)
+        if not upgraded:
+            with contextlib.suppress(Overloaded, Unavailable):
+                environment.write(lambda txn: put_pool(txn, pool_of(txn)))
+        entry.pool, entry.series = pool, series
+
+    def _surplus(self) -> list[tuple[Entry, Environment]]:
+        """Unused environments beyond the bound, taken off the shelf; to be closed, then `opening` let go of."""
+        found = []
+        for series_id, entry in list(self._open.items()) if len(self._open) > self._max_open else []:
+            if len(self._open) <= self._max_open:
+                break
+            if not entry.users and entry.environment is not None:
+                entry.opening.acquire()  # at once: who opens it would be using it
+                found.append((entry, entry.environment))
+                entry.environment = None
+                del self._open[series_id]
+        return found
+
+    def read(self, series_id: str, work: Callable[[Reader], T]) -> T:
+        """What `work` makes of a consistent view of the series.
+
+        Raises:
+            ServiceError: as `using` and `Environment.reading`.
+        """
+        with self.using(series_id) as (_, environment), environment.reading() as view:
+            return work(view)
+
+    def write(self, series_id: str, work: Callable[[Writer], T], room: int = 0, *, freeing: bool = False) -> T:
+        """What `work` returns, with all its changes on the disk; views of the series show them from now on.
+
+        Raises:
+            ServiceError: as `using` and `Environment.write`.
+        """
+        with self.using(series_id) as (entry, environment):
+
+            def note(txn: Writer) -> None:
+                if SERIES_KEY in txn.meta:
+                    entry.series = records.read_series(txn.meta[SERIES_KEY], "what was just written")
+                if POOL_KEY in txn.meta:
+                    entry.pool = records.read_pool(txn.meta[POOL_KEY], "what was just written")
+
+            try:
+                result = environment.write(work, room, freeing=freeing, then=note)
+            except (Overloaded, Unavailable) as error:
+                self._failing = error.reason in {"DISK_FULL", "STORE_FAILED"}
+                raise
+            self._failing = False
+            return result
+
+    @property
+    def free_bytes(self) -> int:
+        """Bytes of the folder's file system that are free."""
+        return free_bytes(self.folder.path)
+
+    @property
+    def read_only(self) -> bool:
+        """Whether the disk is too full to be written to, or the last write failed; every write tries again."""
+        return self._failing or self.free_bytes < self._min_free_bytes
+
+    def ids(self) -> list[str]:
+        """Ids of all series, in order, but those that were found to be damaged."""
+        with self._guard:
+            return sorted(s for s, e in self._entries.items() if e.error is None and not e.leaving)
+
+    def damaged(self) -> dict[str, ServiceError]:
+        """Series that were looked at and cannot be read, and why."""
+        with self._guard:
+            return {s: e.error for s, e in self._entries.items() if e.error is not None}
+
+    def taken(self, series_id: str) -> bool:
+        """Whether a series of that id is there, readable or not."""
+        with self._guard:
+            return series_id in self._entries
+
+    def view(self, series_id: str) -> SeriesView:
+        """A series with its pool's counts.
+
+        Raises:
+            NotFound, CorruptData, FailedState, Unavailable: as `using`.
+
+        Cost: opens the environment where the series was not looked at yet, and reads nothing afterwards.
+        """
+        with self._guard:
+            entry = self._entry(series_id)
+            series, pool = entry.series, entry.pool
+        if series is None:
+            with self.using(series_id) as (entry, _):
+                series, pool = entry.series, entry.pool
+        assert series is not None  # it was looked at
+        return SeriesView(series, pool, etag(series))
+
+    def adopt(self, draft: Path, series_id: str) -> None:
+        """Makes a series of a folder that `DataFolder.draft` made; afterwards it survives a crash.
+
+        Raises:
+            AlreadyExists: SERIES_EXISTS.
+        """
+        with self._guard:
+            if series_id in self._entries:
+                raise AlreadyExists(
+                    f"a series {series_id!r} is there already", reason="SERIES_EXISTS", metadata={"series": series_id}
+                )
+            self.folder.publish(draft, series_id)
+            self._entries[series_id] = Entry()
+
+    def delete(self, series_id: str, check: Callable[[SeriesView], None]) -> int:
+        """Removes a series; how many references went with it. `check` may object by raising.
+
+        A series that cannot be read is removed without a check.
+        """
+        with contextlib.suppress(CorruptData, FailedState):
+            check(self.view(series_id))  # first, so that an objection disturbs nobody
+        with self._guard:
+            entry = self._entries.get(series_id)
+            if entry is None or entry.leaving:
+                raise no_such_series(series_id)
+            entry.leaving = True
+            try:
+                self._wait_until_unused(series_id, entry)
+                if entry.series is not None:
+                    check(SeriesView(entry.series, entry.pool, etag(entry.series)))
+            except BaseException:
+                entry.leaving = False
+                raise
+            self._close(series_id, entry)
+            self.folder.discard(series_id)
+            del self._entries[series_id]
+            return entry.pool.references
+
+    def _wait_until_unused(self, series_id: str, entry: Entry) -> None:
+        if not self._guard.wait_for(lambda: not entry.users and not entry.held, PATIENCE):
+            raise _busy(series_id)
+
+    def _close(self, series_id: str, entry: Entry) -> None:
+        """Closes the environment of a series that nobody uses."""
+        self._open.pop(series_id, None)
+        with entry.opening:
+            if entry.environment is not None:
+                entry.environment.close()
+            entry.environment = None
+
+    @contextmanager
+    def replacing(self, series_id: str) -> Iterator[Path]:
+        """A series' folder, held alone: others wait. Afterwards the series is looked at anew.
+
+        A series that cannot be read may be held too. Not to be asked for by somebody who uses the series.
+
+        Raises:
+            NotFound: NO_SUCH_SERIES.
+            Unavailable: SERIES_BUSY.
+        """
+        with self._guard:
+            entry = self._entries.get(series_id)
+            if entry is None or entry.leaving:
+                raise no_such_series(series_id)
+            if not self._guard.wait_for(lambda: not entry.held, PATIENCE):
+                raise _busy(series_id)
+            entry.held = True
+            try:
+                if not self._guard.wait_for(lambda: not entry.users, PATIENCE):
+                    raise _busy(series_id)
+            except BaseException:
+                self._let_go(entry)
+                raise
+            self._close(series_id, entry)
+        try:
+            yield self.folder.series / series_id
+        finally:
+            with self._guard:
+                entry.series, entry.pool, entry.error = None, PoolState(), None
+                self._let_go(entry)
+
+    def _let_go(self, entry: Entry) -> None:
+        entry.held = False
+        self._guard.notify_all()
+
+    def close(self) -> None:
+        """Closes everything and lets go of the folder."""
+        with self._guard:
+            for entry in self._entries.values():
+                entry.leaving = True
+            self._guard.wait_for(lambda: not any(e.users or e.held for e in self._entries.values()), PATIENCE)
+            for series_id, entry in list(self._open.items()):
+                if not entry.users:
+                    self._close(series_id, entry)
+        self.folder.close()
+
+
+def _busy(series_id: str) -> Unavailable:
+    return Unavailable(f"series {series_id!r} is busy; try again", reason="SERIES_BUSY", retry_after=5)
