@@ -44,8 +44,8 @@ class _Batch:
 class Batching:
     """Runs work in a pool, several at a time where that helps.
 
-    A call that is cancelled leaves the others of its batch alone; the worker is asked to stop when all of them are gone.
-    When a worker dies in the middle of a batch, each of its calls is tried once more by itself.
+    A call that is cancelled leaves the others of its batch alone; the worker is asked to stop when all of them are
+    gone. When a worker dies in the middle of a batch, each of its calls is tried once more by itself.
 
     Args:
         pool: the workers, whose handler takes a WorkBatch; used by this alone.

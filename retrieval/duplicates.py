@@ -5,10 +5,11 @@ drawing is compared by the pool's own vectors, which may not see colour at all; 
 digests.
 
 Measured with the weight-free embedder on pages of two published comics (35 and 20) and of the made-up series (18):
-copies as JPEG of quality 60 and 85, scaled by 0.5, 0.8 and 1.25, and both, have a least score of a patch of 0.9993 and a
-mean CIEDE2000 of at most 0.8; with a strip of 1 % cut off two sides, 0.993 and 1.9. Two different pages score at most
-0.90. The same drawing with all hues turned by 120 degrees scores up to 0.999, since vectors alone do not tell, but has a
-CIEDE2000 of at least 4.2. So 0.98 and 3 lie within wide gaps. A slight turn, of some 15 degrees, may pass as a copy.
+copies as JPEG of quality 60 and 85, scaled by 0.5, 0.8 and 1.25, and both, have a least score of a patch of 0.9993
+and a mean CIEDE2000 of at most 0.8; with a strip of 1 % cut off two sides, 0.993 and 1.9. Two different pages score
+at most 0.90. The same drawing with all hues turned by 120 degrees scores up to 0.999, since vectors alone do not
+tell, but has a CIEDE2000 of at least 4.2. So 0.98 and 3 lie within wide gaps. A slight turn, of some 15 degrees, may
+pass as a copy.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
@@ -186,7 +187,7 @@ def forms_of(settings: RetrievalSettings) -> dict[str, Form]:
     }
 
 
-def _own(name: str, settings: RetrievalSettings) -> dict[str, object]:
+def _own(name: str, settings: RetrievalSettings) -> dict[str, Any]:
     """The server's own settings of an embedder, which must not be given what it has no use for."""
     clip = ("clip_model", "clip_pretrained", "clip_weights", "clip_config") if name == "open_clip" else ()
     return {field: getattr(settings, field) for field in ("crop_recipe", "grey_twin", *clip)}
