@@ -114,7 +114,7 @@ class _Walk:
 
     def worth(self, places: Int64[np.ndarray, "m"]) -> Float64[np.ndarray, "m"]:
         """What is to be greatest; of equals the first is the best by score, then by order of insertion."""
-        scores = self._candidates.scores[places].astype(np.float64)
+        scores: Float64[np.ndarray, "m"] = self._candidates.scores[places].astype(np.float64)
         share = self._variety.diversity
         if not (share and self.chosen):
             return scores

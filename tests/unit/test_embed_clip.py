@@ -16,9 +16,12 @@ import torch
 
 from retrieval.embed import EmbedderSettings, create_embedder
 from retrieval.embed.clip import tensors_sha256
+from retrieval.work import Form, Work, WorkBatch, WorkConfig, build
 from serving.errors import FailedState, InvalidInput
+from serving.images import ImageLimits
 from tests.contract.test_embedders import DIM, draw_page, write_tiny_clip
 from tests.unit.test_patches import manifest, synth
+from tests.unit.test_retrieval_embedding import Free
 
 PIXEL_TOLERANCE = 2e-6  # of values up to 2.7
 VECTOR_TOLERANCE = {"fp32": 5e-7, "bf16": 2e-2}  # of unit vectors
@@ -294,3 +297,13 @@ def test_a_closed_embedder_refuses_texts(tmp_path: Path):
     embedder.close()
     with pytest.raises(FailedState, match="closed"):
         embedder.embed_texts(["a castle"])
+
+
+def test_a_worker_embeds_texts(tmp_path: Path):
+    _, weights = whole_model(tmp_path, "panelhue-text-5")
+    form = Form("open_clip", EmbedderSettings(model="panelhue-text-5", weights=weights, device="cpu"))
+    handle = build(WorkConfig({"e": form}, ImageLimits()))
+    texts = ("a castle", "a boat")
+    done = handle(WorkBatch(tuple(Work("text", "e", text=text) for text in texts)), Free())
+    expected = load(weights, model="panelhue-text-5").embed_texts(texts)
+    np.testing.assert_array_equal(np.concatenate([one.vectors for one in done]), expected)

@@ -104,18 +104,6 @@ def test_a_batch_gives_what_each_picture_gives_alone() -> None:
     assert [isinstance(one, WorkDone) for one in together] == [True, False, False, True]
 
 
-def test_texts_are_embedded_where_the_weights_can(tmp_path: Path) -> None:
-    pytest.importorskip("open_clip", reason="the extra panelhue[clip] is not installed", exc_type=ImportError)
-    from tests.unit.test_embed_clip import whole_model
-
-    _, weights = whole_model(tmp_path, "panelhue-work-text")
-    form = Form("open_clip", EmbedderSettings(model="panelhue-work-text", weights=weights, device="cpu"))
-    handle = build(WorkConfig({"e": form}, ImageLimits()))
-    one, other = handle(WorkBatch((Work("text", "e", text="a castle"), Work("text", "e", text="a boat"))), Free())
-    assert one.vectors.shape == (1, one.space.dim)
-    assert not np.array_equal(one.vectors, other.vectors)
-
-
 def test_a_variant_takes_nothing_that_decides_its_space_from_the_server(tmp_path: Path) -> None:
     clip = {"embedder": "open_clip", "clip_model": "ViT-L-14", "clip_pretrained": "openai"}
     given = settings(
