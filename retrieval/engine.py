@@ -6,8 +6,7 @@ from retrieval.cases.references import ReferenceCases
 from retrieval.cases.searches import SearchCases
 from retrieval.cases.series import SeriesCases
 from retrieval.cases.upkeep import ResidencyCases
-from retrieval.embed import EMBEDDERS
-from retrieval.embedding import VECTORS
+from retrieval.config import VECTORS_ONLY
 
 
 class Engine(SeriesCases, ReferenceCases, SearchCases, ResidencyCases):
@@ -25,7 +24,7 @@ class Engine(SeriesCases, ReferenceCases, SearchCases, ResidencyCases):
             CorruptData: the data folder is damaged.
         """
         await self._open()
-        if self.settings.embedder != VECTORS:
+        if self.settings.embedder != VECTORS_ONLY:
             await self._embedding.start()
             await self._embedding.space(self.settings.embedder)
 
@@ -40,8 +39,8 @@ class Engine(SeriesCases, ReferenceCases, SearchCases, ResidencyCases):
 
     @property
     def embedders(self) -> tuple[str, ...]:
-        """Names of the embedders."""
-        return tuple(EMBEDDERS)
+        """Names of the embedders that a series may have, variants included."""
+        return self._embedding.names
 
     @property
     def free_bytes(self) -> int:

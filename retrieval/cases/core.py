@@ -10,7 +10,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import structlog
 
-from retrieval.batching import Batcher
+from retrieval.scans import Batcher
 from retrieval.catalog import Catalog
 from retrieval.commits import Commits
 from retrieval.config import RetrievalSettings
