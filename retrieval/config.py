@@ -80,7 +80,7 @@ class RetrievalSettings(ServerSettings):
     embedder: str = Field(
         "structure",
         description="Embedder of a series that names none: structure, open_clip, a variant's name, or vectors "
-        "(then it embeds no pictures, unless another series asks for it)."
+        "(then it embeds no pictures, unless another series asks for it).",
     )
     crop_recipe: str = Field("native", description="How pictures are cut: native, or fit:WxH (pixels).")
     grey_twin: bool = Field(True, description="Embed references without their colour, as pages are.")
@@ -121,6 +121,9 @@ class RetrievalSettings(ServerSettings):
         ge=0,
         description="How long removed and changed references are kept for as-of searches; 0: not at all.",
     )
+    snapshots_kept: int = Field(0, ge=0, description="Newest snapshots of a series that are kept; 0: all.")
+    snapshot_seconds: float = Field(0.0, ge=0, description="Age at which a snapshot goes, but the newest; 0: none.")
+    backup_dir: Path | None = Field(None, description="Folder that holds backups; unset: the server makes none.")
     max_open: int = Field(256, ge=1, description="LMDB environments kept open.")
 
     @field_validator("embedder_variants", mode="before")

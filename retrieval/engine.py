@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from retrieval.cases.hygiene import HygieneCases
 from retrieval.cases.references import ReferenceCases
 from retrieval.cases.searches import SearchCases
 from retrieval.cases.series import SeriesCases
-from retrieval.cases.upkeep import ResidencyCases
+from retrieval.cases.upkeep import UpkeepCases
 from retrieval.config import VECTORS_ONLY
 
 
-class Engine(SeriesCases, ReferenceCases, SearchCases, ResidencyCases):
+class Engine(SeriesCases, ReferenceCases, SearchCases, UpkeepCases, HygieneCases):
     """Joins the store, the index, the workers and the gallery. Lives in one event loop, which it never blocks.
 
     Args:

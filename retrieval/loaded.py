@@ -9,15 +9,18 @@ from jaxtyping import Float32, Int32
 
 from retrieval.bounds import Table
 from retrieval.catalog import Catalog
-from retrieval.index import NO_KEY, SEGMENT_ROWS, Index, Precision, Scanner
+from retrieval.index import NO_KEY, SEGMENT_ROWS, Index, Precision, Recall, Scanner
+from retrieval.index.structures import Kind
 from retrieval.types import FP16, PoolState, Reference, Series, StoredPatches
 from retrieval.view import View
-from serving.errors import Conflict, CorruptData, ServiceError
+from serving.errors import Conflict, CorruptData, FailedState, ServiceError
 
 LOAD_BATCH = 256  # references read from the store at a time; no transaction lasts longer
 ROW_BYTES = 40  # of a row beside its vector: owner, part, box, number and key
 # Measured with tracemalloc over 10,000 references with two tags each (tests/unit/test_pool.py keeps it honest).
 REFERENCE_BYTES = 1400  # Python's objects of a reference, and its place in the tables
+APPROXIMATE_ROWS = 10_000  # below, an exact search takes some 2 ms
+KINDS: dict[str, Kind] = {"ivf": "ivf", "hnsw": "hnsw", "cagra": "cagra"}
 POOL_BYTES = 24_000  # Python's objects of a pool that holds nothing
 
 
@@ -76,6 +79,8 @@ class Loaded:
         )
         self.table = Table()
         self.references: list[Reference | None] = []
+        self.recall: Recall | None = None  # of the approximate search that serves
+        self.note = ""  # why the series is not searched as its options ask
 
     def append(self, references: Sequence[Reference], patches: Sequence[StoredPatches]) -> None:
         """Adds references with their patches, all at once."""
@@ -115,7 +120,37 @@ class Loaded:
     def view(self, generation: int) -> View:
         """All of it, as at a generation."""
         rows, facts = self.index.snapshot(), self.table.facts()
-        return View(self.series, generation, rows, facts, self.references, self.source)
+        exact = rows.approximate is None
+        return View(self.series, generation, rows, facts, self.references, self.source, exact)
+
+    @property
+    def rows(self) -> int:
+        """Rows in the index, of removed references too."""
+        return self.index.snapshot().rows
+
+    def approximate(self) -> None:
+        """Builds the approximate search that the series asks for, if it is worth it, and lets it serve if it is good.
+
+        Cost: minutes for millions of rows; searches and changes go on.
+
+        Raises:
+            FailedState: INDEX_KIND_UNAVAILABLE, this FAISS has no such kind.
+        """
+        options = self.series.index
+        kind = KINDS.get(options.kind)
+        self.note = ""
+        if kind is None:
+            return
+        rows = self.rows
+        if rows < APPROXIMATE_ROWS:
+            self.note = f"a search of {rows} patches is exact: an approximate one is built from {APPROXIMATE_ROWS} on"
+            return
+        try:
+            self.recall = self.index.approximate(kind, floor=options.recall_floor)
+        except FailedState as error:
+            self.note = error.message
+            if error.reason == "INDEX_KIND_UNAVAILABLE":
+                raise
 
     @property
     def bytes(self) -> int:

@@ -167,6 +167,7 @@ class SeriesCases(MigrationCases):
         """
         pool = await self._pool(series_id)
         resident = self._residency.resident(series_id)
+        kind, recall, note = pool.serving
 
         def work() -> Stats:
             chapters: Counter[int | None] = Counter()
@@ -190,6 +191,9 @@ class SeriesCases(MigrationCases):
                 by_depth=depths,
                 without_chapter=without,
                 dead_share=pool.dead_share,
+                serving_kind=kind,
+                measured_recall=recall,
+                index_note=note,
                 migration=self._catalog.view(series_id).series.migration,
             )
 

@@ -17,7 +17,7 @@ from jaxtyping import Float32, UInt8
 from PIL import Image
 
 from retrieval.embed.clip_layout import Arrays, check_keys, hf_tower_config, resolve, to_tower
-from retrieval.embed.space import EmbedderSettings, EmbeddingSpace, check_picture, grey_twin
+from retrieval.embed.space import EmbedderSettings, EmbeddingSpace, check_picture, grey_twin, no_text
 from retrieval.patches import MIN_SIDE, CropRecipe, Patches, cut_page, cut_reference
 from serving.errors import FailedState, InvalidInput
 
