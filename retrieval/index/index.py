@@ -87,7 +87,7 @@ class Index:
         numbers = np.arange(self._number, self._number + len(vectors))
         last, full, done = self._published.open, list[Segment](), 0
         while done < len(vectors):
-            last = last or _empty(self._segment_rows, self._dim)
+            last = last or _empty(self._segment_rows, self._dim, filled=bool(self._published.sealed or full))
             taken = slice(done, done + self._segment_rows - last.rows)
             last = _filled(
                 last, vectors[taken], (owners[taken], parts[taken], boxes[taken], numbers[taken], keys[taken])
@@ -166,8 +166,8 @@ class Index:
             self._published = replace(self._published, approximate=None)
 
 
-def _empty(rows: int, dim: int) -> Segment:
-    return Segment(Columns.allocate(rows, dim), 0, 0.0, 0.0, (np.iinfo(np.int32).max, -1))
+def _empty(rows: int, dim: int, *, filled: bool) -> Segment:
+    return Segment(Columns.allocate(rows, dim, filled=filled), 0, 0.0, 0.0, (np.iinfo(np.int32).max, -1))
 
 
 def _filled(segment: Segment, vectors: Float32[np.ndarray, "n dim"], facts: Sequence[np.ndarray]) -> Segment:

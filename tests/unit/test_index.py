@@ -133,7 +133,7 @@ def test_an_append_that_fails_changes_nothing(monkeypatch):
     rows.put(index, unit(rng, 5, DIM))
     kept, vectors = index.snapshot(), unit(rng, 30, DIM)
 
-    def refuse(*_):
+    def refuse(*_, **__):
         raise MemoryError
 
     with monkeypatch.context() as patch:
