@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -147,13 +148,19 @@ def main() -> None:
     folder, operation, first = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     catalog = Catalog(folder / "data")
     numbers = count(first)
+    inspector = Inspector()  # one for all, or most kills would come while it starts
+    findings(inspector, folder / "data" / "series" / "s")
+
+    def lent() -> AbstractContextManager[Inspector]:
+        return nullcontext(inspector)
+
     if operation == "restore":
         _say({})
-        _restores(catalog, numbers)
+        _restores(catalog, Snapshots(catalog, inspectors=lent), numbers)
     works: dict[str, Callable[[], object]] = {
-        "snapshot": lambda: Snapshots(catalog, keep=3).create("s"),
-        "backup": lambda: list(back_up(catalog, folder / "backups" / f"b{time.time_ns()}")),
-        "compact": lambda: compact_file(catalog, "s"),
+        "snapshot": lambda: Snapshots(catalog, keep=3, inspectors=lent).create("s"),
+        "backup": lambda: list(back_up(catalog, folder / "backups" / f"b{time.time_ns()}", lent)),
+        "compact": lambda: compact_file(catalog, "s", lent),
     }
     threading.Thread(target=_adding, args=(catalog, numbers), daemon=True).start()
     _say({})
@@ -162,8 +169,7 @@ def main() -> None:
         _say({"generation": 0})
 
 
-def _restores(catalog: Catalog, numbers: Iterator[int]) -> None:
-    snapshots = Snapshots(catalog)
+def _restores(catalog: Catalog, snapshots: Snapshots, numbers: Iterator[int]) -> None:
     for number in numbers:
         view = snapshots.restore("s", KEPT, replacing=True)
         _say({"generation": view.pool.generation})
