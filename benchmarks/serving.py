@@ -115,7 +115,7 @@ def in_process(data: Path, queries: Float32[np.ndarray, "q dim"]) -> dict[str, A
         own = timed(lambda: snapshot.search(queries, TOP, Bound()), REPEATS, WARM_UP)
         flat = faiss.IndexFlatIP(queries.shape[1])
         for segment in snapshot.rows.segments:
-            flat.add(segment.vectors[: snapshot.rows.rows - flat.ntotal])
+            flat.add(segment.columns.vectors[: segment.rows])
         bare = {}
         for threads in (1, 2):
             faiss.omp_set_num_threads(threads)

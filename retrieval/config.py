@@ -23,7 +23,7 @@ class RetrievalSettings(ServerSettings):
 
     listen: str = Field("127.0.0.1:50051", description="Address and port to listen on; port 0 picks a free one.")
 
-    embedder: str = Field("structure", description="Embedder of a series that names none: structure or open_clip.")
+    embedder: str = Field("structure", description="Embedder of a series that names none: structure, open_clip or vectors.")
     crop_recipe: str = Field("native", description="How pictures are cut: native, or fit:WxH (pixels).")
     grey_twin: bool = Field(True, description="Embed references without their colour, as pages are.")
     clip_model: str | None = Field(None, description="Model of the embedder open_clip, such as ViT-B-16-quickgelu.")
@@ -48,12 +48,18 @@ class RetrievalSettings(ServerSettings):
     gpu_bytes: int = Field(0, ge=0, description="Indexes kept on the GPU, bytes; 0 uses none.")
     caller_references: int = Field(0, ge=0, description="References that one caller may add within an hour; 0: any.")
     caller_bytes: int = Field(0, ge=0, description="Bytes of pictures that one caller may add within an hour; 0: any.")
-    reserve_bytes: int = Field(64 << 20, ge=0, description="Free bytes on the disk below which nothing is added.")
-    history_seconds: float = Field(
-        7 * 24 * 3600.0, ge=0, description="How long what was removed or changed is kept for as_of_generation, seconds."
-    )
     map_bytes: int = Field(64 << 20, ge=1 << 20, description="LMDB map of a new series, bytes; doubled when full.")
     max_map_bytes: int = Field(1 << 40, ge=1 << 20, description="Largest LMDB map: what one series may take, bytes.")
+    min_free_bytes: int = Field(
+        64 << 20,
+        ge=0,
+        description="What writing leaves free of the data folder's file system, bytes; then it only reads.",
+    )
+    history_seconds: float = Field(
+        604_800.0,
+        ge=0,
+        description="How long removed and changed references are kept for as-of searches; 0: not at all.",
+    )
     max_open: int = Field(256, ge=1, description="LMDB environments kept open.")
 
     @field_validator("embedder")
@@ -61,6 +67,7 @@ class RetrievalSettings(ServerSettings):
     def _known(cls, name: str) -> str:
         from retrieval.embed import EMBEDDERS  # here, so that reading the settings loads no image library
 
-        if name not in EMBEDDERS:
-            raise ValueError(f"must be one of {', '.join(sorted(EMBEDDERS))}, got {name!r}")
+        names = sorted([*EMBEDDERS, "vectors"])  # the last one: no pictures are embedded unless a series says so
+        if name not in names:
+            raise ValueError(f"must be one of {', '.join(names)}, got {name!r}")
         return name

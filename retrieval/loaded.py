@@ -9,7 +9,7 @@ from jaxtyping import Float32, Int32
 
 from retrieval.bounds import Table
 from retrieval.catalog import Catalog
-from retrieval.index import NO_KEY, Index, Precision, Scanner
+from retrieval.index import NO_KEY, SEGMENT_ROWS, Index, Precision, Scanner
 from retrieval.types import FP16, PoolState, Reference, Series, StoredPatches
 from retrieval.view import View
 from serving.errors import Conflict, CorruptData, ServiceError
@@ -71,7 +71,9 @@ class Loaded:
         self.series = series
         self.source = StoredRows(catalog, series)
         precision: Precision = "fp16" if series.index.precision == FP16 else "fp32"
-        self.index = Index(series.space.dim, scanner, precision=precision, source=self.source)
+        self.index = Index(
+            series.space.dim, scanner, segment_rows=SEGMENT_ROWS, precision=precision, source=self.source
+        )
         self.table = Table()
         self.references: list[Reference | None] = []
 

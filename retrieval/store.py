@@ -281,7 +281,7 @@ class Environment:
         return Unavailable(f"{self._path.name}: the store failed: {error}", reason="STORE_FAILED")
 
     def _disk_full(self) -> Overloaded:
-        return Overloaded(f"{self._path}: the disk is full; nothing was lost", reason="DISK_FULL", retry_after=60)
+        return Overloaded(f"{self._path}: the disk is full; nothing was lost", reason="DISK_FULL", retry_after=60.0)
 
     def _full(self, room: int) -> bool:
         """Whether `room` bytes are more than is left: LMDB reports a write cut short as an input/output error."""

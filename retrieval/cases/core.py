@@ -58,7 +58,7 @@ class Core:
             self.settings.data_dir,
             map_bytes=self.settings.map_bytes,
             max_map_bytes=self.settings.max_map_bytes,
-            min_free_bytes=self.settings.reserve_bytes,
+            min_free_bytes=self.settings.min_free_bytes,
             max_open=self.settings.max_open,
             history_seconds=self.settings.history_seconds,
         )

@@ -4,11 +4,13 @@
 """
 
 from retrieval.index.answers import Nearest, RowSource
+from retrieval.index.approximate import Recall
 from retrieval.index.device import CpuScanner, GpuScanner, Scanner, best_scanner
 from retrieval.index.index import SEGMENT_ROWS, Index
 from retrieval.index.library import faiss_version, gpu_count, load_faiss
 from retrieval.index.segments import NO_KEY, Precision, Segment
 from retrieval.index.snapshot import Snapshot
+from retrieval.index.structures import Kind
 
 __all__ = [
     "NO_KEY",
@@ -16,8 +18,10 @@ __all__ = [
     "CpuScanner",
     "GpuScanner",
     "Index",
+    "Kind",
     "Nearest",
     "Precision",
+    "Recall",
     "RowSource",
     "Scanner",
     "Segment",

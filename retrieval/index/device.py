@@ -18,11 +18,10 @@ from jaxtyping import Float32, Float64, Int64
 from retrieval.index.library import gpu_count, load_faiss
 from retrieval.index.scan import Chosen, decoded, scan_everything
 from retrieval.index.segments import Precision, Segment
-from retrieval.index.tally import Tally
+from retrieval.index.tally import Tally, half_error
 
 BLOCK_SEGMENTS = 64  # 512 MiB of float32 rows at 512 numbers: what is copied anew at most when a pool has grown
 GPU_MAX_K = 2048  # FAISS's own limit
-HALF = 2.0**-11  # how far a number is from its float16, by its size
 GPU_SLACK = 4.0  # a GPU may use other instructions than a plain sum; generous, since it costs a few rows' final scores
 
 
@@ -135,15 +134,18 @@ class GpuScanner:
     def _upload(self, segments: tuple[Segment, ...]) -> Block | None:
         dim = segments[0].columns.vectors.shape[1]
         rows = sum(segment.rows for segment in segments)
-        with self._lock:
-            try:
+        try:
+            with self._lock:
                 index = self._empty(dim)
                 index.reserve(rows)  # growth by doubling would need twice the memory
-                for segment in segments:
-                    index.add(decoded(segment, 0, segment.rows))
-            except (RuntimeError, MemoryError):  # FAISS's way to say that the device has no room
-                return None
-            size = rows * dim * (2 if self._precision == "fp16" else 4)
+            for segment in segments:
+                vectors = decoded(segment, 0, segment.rows)
+                with self._lock:  # one segment at a time, so that searches come in between
+                    index.add(vectors)
+        except (RuntimeError, MemoryError):  # FAISS's way to say that the device has no room
+            return None
+        size = rows * dim * (2 if self._precision == "fp16" else 4)
+        with self._lock:
             self._bytes += size
         return Block(segments, index, self._precision, size)
 
@@ -194,9 +196,12 @@ class GpuScanner:
 
     def _margin(self, block: Block, tally: Tally) -> Float64[np.ndarray, "q"]:
         norm, error = max(s.norm for s in block.segments), max(s.error for s in block.segments)
-        if block.precision == "fp16":  # the device rounds the rows, and each query as well
-            error += norm * HALF * (2 + HALF)
         margin: np.ndarray = GPU_SLACK * tally.margin(norm, 0.0) + tally.margin(0.0, error)
+        if block.precision == "fp16":  # the device rounds the rows, and each query as well
+            exact = all(segment.precision == "fp16" for segment in block.segments)
+            row = 0.0 if exact else half_error(tally.queries.shape[1], norm)
+            query = half_error(tally.queries.shape[1], tally.lengths)
+            margin = margin + tally.lengths * row + query * (norm + row)
         return margin
 
 

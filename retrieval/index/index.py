@@ -10,11 +10,14 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int32, Int64
 
 from retrieval.index.answers import RowSource
+from retrieval.index.approximate import Recall
 from retrieval.index.columns import Columns
 from retrieval.index.compaction import dead_share, rewritten
 from retrieval.index.device import Scanner
+from retrieval.index.recall import FLOOR, measured
 from retrieval.index.segments import Precision, Segment, longest, sealed
 from retrieval.index.snapshot import Snapshot
+from retrieval.index.structures import Kind
 from serving.errors import ShapeMismatch
 
 SEGMENT_ROWS = 4096  # 8 MiB at 512 dimensions; at most two of them are in memory beside the rows
@@ -46,6 +49,11 @@ class Index:
     def bytes(self) -> int:
         """Memory of the rows, bytes; the open segment's by the rows in it."""
         return sum(segment.bytes for segment in self._published.segments)
+
+    @property
+    def device_bytes(self) -> int:
+        """Memory of the rows that are on the device too, bytes."""
+        return sum(block.bytes for block in self._published.blocks if block.index is not None)
 
     def snapshot(self) -> Snapshot:
         """All rows that were appended before this call."""
@@ -138,6 +146,24 @@ class Index:
             with self._publishing:
                 self._published = replace(self._published, blocks=())
         return sum(block.bytes for block in blocks)
+
+    def approximate(self, kind: Kind, *, floor: float = FLOOR, k: int = 10, queries: int = 64, seed: int = 0) -> Recall:
+        """Builds an approximate search over the sealed segments and lets it serve; what was measured of it.
+
+        Rows that come later are searched exactly beside it; call it again when they have become many. Searches and
+        appends go on meanwhile. The arguments and errors are those of `recall.measured`; after an error the search
+        stays as it was.
+        """
+        made = measured(self._published, kind, floor=floor, k=k, queries=queries, seed=seed)
+        assert made.recall is not None
+        with self._publishing:
+            self._published = replace(self._published, approximate=made)
+        return made.recall
+
+    def exact(self) -> None:
+        """Ends the approximate search."""
+        with self._publishing:
+            self._published = replace(self._published, approximate=None)
 
 
 def _empty(rows: int, dim: int) -> Segment:

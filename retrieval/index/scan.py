@@ -169,6 +169,7 @@ def decoded(segment: Segment, start: int, stop: int) -> Float32[np.ndarray, "n d
     if vectors.dtype == np.float32:
         return vectors
     out = np.empty(vectors.shape, np.float32)
+    load_faiss().omp_set_num_threads(1)
     swig_ptr = load_faiss().swig_ptr
     _codec(vectors.shape[1]).sa_decode_c(stop - start, swig_ptr(_raw(segment, start, stop)), swig_ptr(out))
     return out

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float32
 
 from retrieval.index.answers import Answers, Nearest, RowSource
+from retrieval.index.approximate import Approximate
 from retrieval.index.device import Block, Scanner
 from retrieval.index.scan import Chosen, Passing, everything, scan
 from retrieval.index.segments import Segment
@@ -18,6 +19,7 @@ from retrieval.index.tally import Tally
 from serving.errors import InvalidInput, ShapeMismatch
 
 PENDING = 1 << 16  # rows that wait for their final scores at most; more only where nearly all rows are alike
+HELPED_SEGMENTS = 4  # per thread that helps; fewer are done before it has begun
 
 
 class _Worker:
@@ -57,6 +59,7 @@ class Snapshot:
     scanner: Scanner
     source: RowSource | None = None  # of float32 rows, where segments have float16 ones
     blocks: tuple[Block, ...] = ()  # sealed segments that are on a device too
+    approximate: Approximate | None = None  # searches the segments that it covers in place of the exact search
 
     @property
     def segments(self) -> tuple[Segment, ...]:
@@ -80,15 +83,16 @@ class Snapshot:
         """The nearest rows to each query among those whose reference passes, best first.
 
         The scores are products of float32 vectors in float64, rounded to float32; equal ones come in order of
-        insertion. The answer is a function of the rows and the mask alone: not of the precision in which rows are
-        kept, the device, the cut into segments, the other queries of the batch, or the number of threads.
+        insertion. Without an approximate search, the answer is a function of the rows and the mask alone: not of the
+        precision in which rows are kept, the device, the cut into segments, the other queries of the batch, or the
+        number of threads.
 
         Args:
             queries: usually unit rows. Read only.
             k: rows wanted per query, at least 1.
             passing: which references may answer, by place; no row has a place beyond it. None: all.
             executor: threads that help; the caller's own thread works too.
-            helpers: how many of them.
+            helpers: how many of them at most.
 
         Raises:
             ShapeMismatch: the queries' length is not this index's.
@@ -109,14 +113,16 @@ class Snapshot:
                 chosen[place] = rows
         first = _Worker(Tally(np.ascontiguousarray(queries, np.float32), k), segments, self.source)
         if len(queries):
-            done = self._on_device(first.tally, chosen)
+            done = self._ahead(first.tally, chosen)
             work = deque((place, rows) for place, rows in chosen.items() if place not in done)
             _run(first, work, segments, self.source, executor, helpers)
             first.settle()
         return first.answers.nearest(sum(rows.count for rows in chosen.values()))
 
-    def _on_device(self, tally: Tally, chosen: dict[int, Chosen]) -> set[int]:
-        """Adds what the device finds; the places of the segments that are done with."""
+    def _ahead(self, tally: Tally, chosen: dict[int, Chosen]) -> set[int]:
+        """Adds what an approximate search or the device finds; the places of the segments that are done with."""
+        if self.approximate is not None and (done := self.approximate.lists(tally, self.sealed, chosen)):
+            return done
         places, done = {id(segment): place for place, segment in enumerate(self.sealed)}, set[int]()
         for block in self.blocks:
             mine = [places.get(id(segment), -1) for segment in block.segments]
@@ -129,9 +135,8 @@ def _run(
     first: _Worker, work: deque[tuple[int, Chosen]], segments: Sequence[Segment], source: RowSource | None,
     executor: Executor | None, helpers: int,
 ) -> None:  # fmt: skip
-    others = [
-        _Worker(first.tally.spawn(), segments, source) for _ in range(min(helpers, len(work) - 1) if executor else 0)
-    ]
+    count = min(helpers, len(work) // HELPED_SEGMENTS) if executor else 0
+    others = [_Worker(first.tally.spawn(), segments, source) for _ in range(count)]
     futures = [executor.submit(other.run, work) for other in others] if executor else []
     try:
         first.run(work)

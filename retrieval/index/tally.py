@@ -8,9 +8,12 @@ put in order. So the answer does not depend on how a row was scanned, only on th
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
+
+T = TypeVar("T", float, np.ndarray)
 
 UNIT = 2.0**-24  # half the distance between 1 and the next float32
 SPARE = 8  # roundings beside those of the sum: of the result, of the bound itself
@@ -24,6 +27,12 @@ def rounding(dim: int) -> float:
     """
     steps = (dim + SPARE) * UNIT
     return steps / (1 - steps)
+
+
+def half_error(dim: int, length: T) -> T:
+    """How far a vector of that length can be from itself in float16; its least numbers are multiples of 2**-24."""
+    error: T = length * 2.0**-11 + dim**0.5 * 2.0**-25
+    return error
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,13 +100,13 @@ class Tally:
         Args:
             place: of the segment, or of each row's.
             scores: approximate; everything that is not in a list scores at most the list's least.
-            rows: counted from the segment's first.
+            rows: counted from the segment's first; -1 where a list ends early.
             margin: of the scores.
             complete: nothing was left out of the lists.
         """
         self._raise(scores - margin[:, None])
         upper = scores + margin[:, None]
-        able = upper >= self.floor[:, None]
+        able = (upper >= self.floor[:, None]) & (rows >= 0)
         short = able.all(axis=1) & (not complete)
         query, column = np.nonzero(able & ~short[:, None])
         if len(query):

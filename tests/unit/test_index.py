@@ -210,6 +210,19 @@ def test_rows_that_float16_cannot_tell_apart_are_ranked_as_float32_ones(precisio
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("queries", [1, 4, 40])
+def test_rows_that_a_float32_sum_cannot_tell_apart_are_ranked_as_in_float64(precision, queries):
+    rng = np.random.default_rng(7)
+    rows = Rows(64)
+    index = Index(64, CpuScanner(), segment_rows=64, precision=precision, source=rows)
+    base = unit(rng, 1, 64)
+    steps = rng.integers(-1, 2, (1000, 64))
+    rows.put(index, (base + steps * np.spacing(base)).astype(np.float32))
+    asked = unit(rng, queries, 64)
+    rows.check(index.snapshot().search(asked, 12), asked, 12)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @pytest.mark.parametrize("queries", [1, 30])
 def test_a_pool_of_one_row_over_and_over_is_searched_in_bounded_memory(monkeypatch, precision, queries):
     monkeypatch.setattr("retrieval.index.snapshot.PENDING", 100)
