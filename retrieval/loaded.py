@@ -13,15 +13,15 @@ from retrieval.index import NO_KEY, SEGMENT_ROWS, Index, Precision, Recall, Scan
 from retrieval.index.structures import Kind
 from retrieval.types import FP16, PoolState, Reference, Series, StoredPatches
 from retrieval.view import View
-from serving.errors import Conflict, CorruptData, FailedState, ServiceError
+from serving.errors import Conflict, CorruptData, FailedState
 
 LOAD_BATCH = 256  # references read from the store at a time; no transaction lasts longer
 ROW_BYTES = 40  # of a row beside its vector: owner, part, box, number and key
-# Measured with tracemalloc over 10,000 references with two tags each (tests/unit/test_pool.py keeps it honest).
-REFERENCE_BYTES = 1400  # Python's objects of a reference, and its place in the tables
+# Measured with tracemalloc: 1520 bytes a reference, and 9,000 beside them (tests/unit/test_residency.py).
+REFERENCE_BYTES = 1700  # Python's objects of a reference with tags, a parent and a digest, and its place in the tables
 APPROXIMATE_ROWS = 10_000  # below, an exact search takes some 2 ms
 KINDS: dict[str, Kind] = {"ivf": "ivf", "hnsw": "hnsw", "cagra": "cagra"}
-POOL_BYTES = 24_000  # Python's objects of a pool that holds nothing
+POOL_BYTES = 40_000  # of a pool that holds nothing: its objects, and the pages that its first rows begin
 
 
 def expected_bytes(series: Series, state: PoolState) -> int:
@@ -48,17 +48,24 @@ class StoredRows:
         Raises:
             Conflict: POOL_CHANGED, they were purged, or the series was switched to another space.
         """
+        if not len(owners):
+            return np.zeros((0, self._series.space.dim), np.float32)
         places, back = np.unique(owners, return_inverse=True)
         wanted = [self.sequences[place] for place in places.tolist()]
         try:
             found = self._catalog.vectors(self._series.id, wanted, self._series.patches)
-        except ServiceError as error:
-            raise Conflict(
-                f"series {self._series.id!r}: the vectors of a search are no longer there; ask again: {error}",
-                reason="POOL_CHANGED",
-                retry_after=0,
-            ) from error
+        except Conflict as error:
+            raise self._gone() from error
+        if not all(len(rows) for rows in found):
+            raise self._gone()
         return np.stack([found[owner][part] for owner, part in zip(back.tolist(), parts.tolist(), strict=True)])
+
+    def _gone(self) -> Conflict:
+        return Conflict(
+            f"series {self._series.id!r}: the vectors of a search were purged or replaced; ask again",
+            reason="POOL_CHANGED",
+            retry_after=0,
+        )
 
 
 class Loaded:
