@@ -1,152 +1,165 @@
-"""Concurrent searches of the same pool under the same bound, answered in one scan.
+"""Pictures that wait for the same embedder go to a worker together, across series, where the embedder gains from it.
 
-Whatever waits while the searchers are busy goes together; nobody waits for company, so that a lone search is not
-delayed. A scan reads each row once for all its queries, and what one query finds does not depend on the others.
+They wait here, in front of the worker processes; as soon as a worker is free it is given what waits longest, and others
+of its kind. Nobody waits for company: what is alone goes alone, and several workers share what waits.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections import OrderedDict
-from collections.abc import Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import Protocol
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
 
-import numpy as np
-from jaxtyping import Float32
-from prometheus_client import Histogram
+import structlog
 
-from retrieval.types import Found, Hit, Reference, SearchOptions, Timing
-from serving.geometry import Box
+from retrieval.work import Work, WorkBatch, WorkDone
+from serving.errors import ServiceError, Unavailable
+from serving.workers import RemoteError, WorkerPool
 
-MAX_QUERIES = 256  # of one scan; its results and its tables of scores stay small
-SIZES = Histogram("panelhue_search_batch", "Searches answered in one scan.", buckets=(1, 2, 4, 8, 16, 32, 64))
-
-Ranked = Sequence[tuple[float, Reference, Box]]  # the hits of one query, best first
-
-
-class Searched(Protocol):
-    """A pool at one generation."""
-
-    @property
-    def generation(self) -> int:
-        """The pool's generation."""
-        ...
-
-    @property
-    def exact(self) -> bool:
-        """Whether the first hits of a longer list are the shorter list."""
-        ...
-
-    def find(
-        self, queries: Float32[np.ndarray, "q dim"], options: SearchOptions, executor: Executor | None, helpers: int
-    ) -> tuple[Sequence[Ranked], int]:
-        """The hits of each query, and how many patches passed the bound. `helpers` threads of `executor` may help."""
-        ...
+log = structlog.get_logger("panelhue.retrieval")
 
 
 @dataclass(eq=False)
-class _Ask:
-    view: Searched
-    queries: Float32[np.ndarray, "q dim"]
-    options: SearchOptions
-    future: asyncio.Future[Found]
-    start_ns: int
+class _Call:
+    """One call of `run`."""
 
-    def key(self) -> tuple[object, ...]:
-        """What searches must share to be answered together."""
-        o = self.options
-        plain = self.view.exact and not o.per_reference and not o.diversity
-        return id(self.view), o.bound, o.per_reference, o.diversity, 0 if plain else o.k
+    work: Work
+    answer: asyncio.Future[WorkDone]
+    alone: bool = False  # whether it was with others when their worker died, and any of them may be to blame
+
+    def fail(self, error: BaseException) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(error)
 
 
-class Batcher:
-    """Runs searches in threads. Its methods belong to one event loop.
+@dataclass(eq=False)
+class _Batch:
+    """Calls that a worker was given together."""
+
+    calls: tuple[_Call, ...]
+    answer: asyncio.Future[list[WorkDone | Exception]]
+
+
+class Batching:
+    """Runs work in a pool, several at a time where that helps.
+
+    A call that is cancelled leaves the others of its batch alone; the worker is asked to stop when all of them are
+    gone. When a worker dies in the middle of a batch, each of its calls is tried once more by itself.
 
     Args:
-        threads: scans that run side by side, at least 1. Where one runs alone, the others help it.
+        pool: the workers, whose handler takes a WorkBatch; used by this alone.
+        most: how many may go together, by the embedder's name.
+        seconds: of computing that one may take; a batch may take as many times as long.
     """
 
-    def __init__(self, threads: int) -> None:
-        self._threads = threads
-        self._searchers = ThreadPoolExecutor(threads, "retrieval-search")
-        # Apart from the searchers: a scan that waited for its own kind would wait for ever. One less than there are
-        # threads, since the scan itself works too.
-        self._helpers = ThreadPoolExecutor(threads - 1, "retrieval-help") if threads > 1 else None
-        self._waiting: OrderedDict[tuple[object, ...], list[_Ask]] = OrderedDict()
-        self._running = 0
+    def __init__(self, pool: WorkerPool, most: Callable[[str], int], seconds: float) -> None:
+        self._pool, self._most, self._seconds = pool, most, seconds
+        self._waiting: deque[_Call] = deque()
+        self._batches: list[_Batch] = []  # at the workers
+        pool.watch(self._dispatch)
 
-    def close(self) -> None:
-        """Waits for the scans that run."""
-        self._searchers.shutdown()
-        if self._helpers is not None:
-            self._helpers.shutdown()
+    @property
+    def idle(self) -> bool:
+        """Whether a worker is free and nothing waits for one."""
+        return self._pool.free > 0 and not self._waiting
 
-    async def search(self, view: Searched, queries: Float32[np.ndarray, "q dim"], options: SearchOptions) -> Found:
-        """The hits of each query, by query and rank. A caller that goes while it waits costs nothing."""
-        future: asyncio.Future[Found] = asyncio.get_running_loop().create_future()
-        ask = _Ask(view, queries, options, future, time.perf_counter_ns())
-        self._waiting.setdefault(ask.key(), []).append(ask)
-        self._begin()
-        return await future
+    async def start(self) -> None:
+        """Returns when every worker is ready.
 
-    def _begin(self) -> None:
-        while self._running < self._threads and (batch := self._next()):
-            self._running += 1
-            alone = self._running == 1 and not self._waiting
-            loop = asyncio.get_running_loop()
-            helpers = self._helpers if alone else None
-            scan = loop.run_in_executor(self._searchers, _scan, batch, helpers, self._threads - 1)
-            scan.add_done_callback(partial(self._ended, batch))
+        Raises:
+            FailedState: WORKER_START_FAILED.
+        """
+        await self._pool.start()
 
-    def _next(self) -> list[_Ask]:
-        """The searches that have waited for longest and what goes with them."""
+    async def close(self) -> None:
+        """Stops everything; calls that wait or run get Unavailable (DRAINING)."""
         while self._waiting:
-            key, asks = self._waiting.popitem(last=False)
-            asks = [ask for ask in asks if not ask.future.done()]
-            batch: list[_Ask] = []
-            count = 0
-            while asks and (not batch or count + len(asks[0].queries) <= MAX_QUERIES):
-                count += len(asks[0].queries)
-                batch.append(asks.pop(0))
-            if asks:
-                self._waiting[key] = asks
-                self._waiting.move_to_end(key, last=False)
-            if batch:
-                return batch
-        return []
+            error = Unavailable("the server is shutting down and takes no more work", reason="DRAINING")
+            self._waiting.popleft().fail(error)
+        await self._pool.close()
 
-    def _ended(self, batch: Sequence[_Ask], scan: asyncio.Future[list[Found]]) -> None:
-        self._running -= 1
-        SIZES.observe(len(batch))
-        error = scan.exception()
-        for place, ask in enumerate(batch):
-            if ask.future.done():
-                continue
-            if error is not None:
-                ask.future.set_exception(error)
-            else:
-                ask.future.set_result(scan.result()[place])
-        self._begin()
+    async def run(self, work: Work) -> WorkDone:
+        """The answer to one piece of work; cancelling the caller drops it.
+
+        Raises:
+            ServiceError: as WorkerPool.run.
+        """
+        call = _Call(work, asyncio.get_running_loop().create_future())
+        self._waiting.append(call)
+        self._dispatch()
+        try:
+            return await call.answer
+        except asyncio.CancelledError:
+            self._abandon(call)
+            raise
+
+    def _dispatch(self) -> None:
+        """Gives what waits to workers that are free; with no worker at all, a request starts one or says why not."""
+        while self._waiting and (self._pool.free > 0 or not (self._pool.pids or self._pool.queued)):
+            self._give(self._next())
+
+    def _next(self) -> tuple[_Call, ...]:
+        """What waits longest, and others that can go with it, in their order; not more than one worker's share."""
+        first = self._waiting[0]
+        share = -(-len(self._waiting) // self._pool.workers)
+        most = 1 if first.alone else max(1, min(self._most(first.work.embedder), share))
+        calls = [call for call in self._waiting if call is first or _fits(call, first)][:most]
+        for call in calls:
+            self._waiting.remove(call)
+        return tuple(calls)
+
+    def _give(self, calls: tuple[_Call, ...]) -> None:
+        try:
+            answer = self._pool.submit(
+                WorkBatch(tuple(call.work for call in calls)), timeout=self._seconds * len(calls)
+            )
+        except ServiceError as error:
+            for call in calls:
+                call.fail(error)
+            return
+        batch = _Batch(calls, answer)
+        self._batches.append(batch)
+        answer.add_done_callback(lambda _: self._answered(batch))
+
+    def _answered(self, batch: _Batch) -> None:
+        """A worker is done with a batch, or dead."""
+        if batch in self._batches:
+            self._batches.remove(batch)
+        if batch.answer.cancelled():
+            return
+        error = batch.answer.exception()
+        if error is None:
+            for call, done in zip(batch.calls, batch.answer.result(), strict=True):
+                _settle(call, done)
+        elif len(batch.calls) > 1 and getattr(error, "reason", "") == "WORKER_DIED":
+            for call in reversed(batch.calls):
+                if not call.answer.done():
+                    call.alone = True
+                    self._waiting.appendleft(call)
+        else:
+            for call in batch.calls:
+                call.fail(error)
+        self._dispatch()
+
+    def _abandon(self, call: _Call) -> None:
+        if call in self._waiting:
+            self._waiting.remove(call)
+        for batch in list(self._batches):
+            if call in batch.calls and all(one.answer.done() for one in batch.calls):
+                self._batches.remove(batch)
+                self._pool.abandon(batch.answer)
 
 
-def _scan(batch: Sequence[_Ask], executor: Executor | None, helpers: int) -> list[Found]:
-    begin = time.perf_counter_ns()
-    queries = batch[0].queries if len(batch) == 1 else np.concatenate([ask.queries for ask in batch])
-    options = replace(batch[0].options, k=max(ask.options.k for ask in batch))
-    ranked, candidates = batch[0].view.find(queries, options, executor, helpers)
-    search_ns = time.perf_counter_ns() - begin
-    answers, first = [], 0
-    for ask in batch:
-        hits = tuple(
-            Hit(query, rank, score, reference, box)
-            for query in range(len(ask.queries))
-            for rank, (score, reference, box) in enumerate(ranked[first + query][: ask.options.k])
-        )
-        timing = Timing(queue_ns=begin - ask.start_ns, search_ns=search_ns)
-        answers.append(Found(hits, ask.view.generation, candidates, timing))
-        first += len(ask.queries)
-    return answers
+def _fits(call: _Call, first: _Call) -> bool:
+    return not call.alone and (call.work.embedder, call.work.kind) == (first.work.embedder, first.work.kind)
+
+
+def _settle(call: _Call, done: WorkDone | Exception) -> None:
+    if isinstance(done, WorkDone):
+        if not call.answer.done():
+            call.answer.set_result(done)
+        return
+    if isinstance(done, RemoteError):
+        log.error("worker.failed", error=done.message, trace=done.trace)
+    call.fail(done)

@@ -275,7 +275,6 @@ class Catalog(SeriesCatalog):
 
     def _drop_unused(self, series_id: str) -> None:
         """Drops databases of spaces that were left; they are empty already, so that a kill before this does no harm."""
-        with self._shelf.using(series_id) as (entry, environment):
-            series = entry.series
-            assert series is not None  # it was looked at
+        series = self.view(series_id).series
+        with self._shelf.using(series_id) as (_, environment):
             environment.drop_databases(lambda name: is_patch_database(name) and migration.is_unused(series, name))

@@ -7,8 +7,7 @@ once, and what comes meanwhile goes together.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Sequence
 
 from prometheus_client import Histogram
 
@@ -19,12 +18,7 @@ MAX_BYTES = 64 << 20  # of their pictures
 SIZES = Histogram("panelhue_commit_references", "References in one transaction.", buckets=(1, 2, 4, 8, 16, 64, 256))
 
 
-class Store(Protocol):
-    """Stores references of a series in one transaction."""
-
-    def __call__(self, series_id: str, items: Sequence[NewReference]) -> Awaitable[Sequence[Stored]]:
-        """What became of each."""
-        ...
+Store = Callable[[str, Sequence[NewReference]], Awaitable[Sequence[Stored]]]  # one transaction of a series
 
 
 class Commits:

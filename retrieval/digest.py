@@ -95,8 +95,9 @@ def _shares(edges: Float64[np.ndarray, "n edges"], length: int) -> Float32[np.nd
     """
     low, high = edges[:, :-1].reshape(-1, 1), edges[:, 1:].reshape(-1, 1)
     at = np.arange(length)[None]
-    covered = np.clip(np.minimum(high, at + 1) - np.maximum(low, at), 0, None)
-    return (covered / covered.sum(axis=1, keepdims=True)).astype(np.float32)
+    covered = np.clip(np.minimum(high, at + 1) - np.maximum(low, at), 0, None).astype(np.float32)
+    shares: Float32[np.ndarray, "cells length"] = covered / covered.sum(axis=1, keepdims=True, dtype=np.float32)
+    return shares
 
 
 def _edges(low: Int32[np.ndarray, "n"], high: Int32[np.ndarray, "n"], length: int) -> Float64[np.ndarray, "n edges"]:

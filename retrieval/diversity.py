@@ -1,4 +1,4 @@
-"""Which of a query's best candidates become its hits: few of one reference, and unlike one another if that is wanted."""
+"""Which of a query's best candidates become its hits: few of one reference, unlike one another if that is wanted."""
 
 from __future__ import annotations
 
@@ -114,9 +114,12 @@ class _Walk:
 
     def worth(self, places: Int64[np.ndarray, "m"]) -> Float64[np.ndarray, "m"]:
         """What is to be greatest; of equals the first is the best by score, then by order of insertion."""
-        scores = self._candidates.scores[places].astype(np.float64)
+        scores: Float64[np.ndarray, "m"] = self._candidates.scores[places].astype(np.float64)
         share = self._variety.diversity
-        return scores if not (share and self.chosen) else (1 - share) * scores - share * self._nearest[places]
+        if not (share and self.chosen):
+            return scores
+        worth: Float64[np.ndarray, "m"] = (1 - share) * scores - share * self._nearest[places]
+        return worth
 
     def take(self, place: int) -> None:
         self.chosen.append(place)

@@ -137,9 +137,7 @@ def _rows(
     return _Rows(references, patches, owner, first, lab), len(ordered) - len(references)
 
 
-def _nearest(
-    rows: _Rows, check: Callable[[], None]
-) -> tuple[Int64[np.ndarray, "rows"], Float32[np.ndarray, "rows"]]:
+def _nearest(rows: _Rows, check: Callable[[], None]) -> tuple[Int64[np.ndarray, "rows"], Float32[np.ndarray, "rows"]]:
     """For each row the most alike row of an earlier chapter, the first of equals, and its score; -1 where none is."""
     best, scores = np.full(len(rows.owner), -1, np.int64), np.full(len(rows.owner), -np.inf, np.float32)
     for start, queries in rows.blocks():

@@ -4,11 +4,12 @@ Two references are alike if every patch of one is like the same patch of the oth
 drawing is compared by the pool's own vectors, which may not see colour at all; so the colours are compared by the
 digests.
 
-Measured with the weight-free embedder on pages of two published comics (35 and 20) and of the made-up series (18). Copies
-as JPEG of quality 60 and 85, scaled by 0.5, 0.8 and 1.25, and both: least score of a patch 0.9993, mean CIEDE2000 at most
-0.8; with a strip of 1 % cut off two sides 0.993 and 1.9. Two different pages: score at most 0.90. The same drawing with
-all hues turned by 120 degrees: CIEDE2000 at least 4.2 (a score of up to 0.999: vectors alone do not tell). So 0.98 and 3
-lie in the middle of wide gaps. A slight change of hue, of some 15 degrees, may pass as a copy.
+Measured with the weight-free embedder on pages of two published comics (35 and 20) and of the made-up series (18):
+copies as JPEG of quality 60 and 85, scaled by 0.5, 0.8 and 1.25, and both, have a least score of a patch of 0.9993
+and a mean CIEDE2000 of at most 0.8; with a strip of 1 % cut off two sides, 0.993 and 1.9. Two different pages score
+at most 0.90. The same drawing with all hues turned by 120 degrees scores up to 0.999, since vectors alone do not
+tell, but has a CIEDE2000 of at least 4.2. So 0.98 and 3 lie within wide gaps. A slight turn, of some 15 degrees, may
+pass as a copy.
 """
 
 from __future__ import annotations
@@ -51,9 +52,7 @@ class NearDuplicates:
     def marks(self, references: Sequence[Reference]) -> dict[str, str]:
         """What has to change of `Reference.near_duplicate_of`, by reference id; "" where an older mark falls."""
         wanted = {one.reference_id: one.original_id for one in self.found}
-        return {
-            one.id: wanted.get(one.id, "") for one in references if wanted.get(one.id, "") != one.near_duplicate_of
-        }
+        return {one.id: wanted.get(one.id, "") for one in references if wanted.get(one.id, "") != one.near_duplicate_of}
 
 
 @dataclass(frozen=True)
@@ -161,9 +160,7 @@ def _same_colours(pool: _Pool, pairs: Sequence[tuple[int, int]]) -> Bool[np.ndar
     return np.asarray(_differences(pool, pairs), np.float64) <= pool.max_difference
 
 
-def _measured(
-    pool: _Pool, pairs: Sequence[tuple[int, int]]
-) -> Iterator[tuple[tuple[int, int], float, float]]:
+def _measured(pool: _Pool, pairs: Sequence[tuple[int, int]]) -> Iterator[tuple[tuple[int, int], float, float]]:
     """Each pair with the least score of its patches and the difference of its colours."""
     places = sorted({place for pair in pairs for place in pair})
     read = pool.patches_of([pool.references[place].generation for place in places]) if places else ()

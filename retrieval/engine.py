@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from retrieval.cases.background import BackgroundCases
+from retrieval.cases.hygiene import HygieneCases
 from retrieval.cases.references import ReferenceCases
 from retrieval.cases.searches import SearchCases
 from retrieval.cases.series import SeriesCases
-from retrieval.cases.upkeep import ResidencyCases
-from retrieval.embed import EMBEDDERS
-from retrieval.embedding import VECTORS
+from retrieval.config import VECTORS_ONLY
 
 
-class Engine(SeriesCases, ReferenceCases, SearchCases, ResidencyCases):
+class Engine(SeriesCases, ReferenceCases, SearchCases, HygieneCases, BackgroundCases):
     """Joins the store, the index, the workers and the gallery. Lives in one event loop, which it never blocks.
 
     Args:
@@ -25,9 +25,10 @@ class Engine(SeriesCases, ReferenceCases, SearchCases, ResidencyCases):
             CorruptData: the data folder is damaged.
         """
         await self._open()
-        if self.settings.embedder != VECTORS:
+        if self.settings.embedder != VECTORS_ONLY:
             await self._embedding.start()
             await self._embedding.space(self.settings.embedder)
+        self._task(self._rounds())
 
     async def close(self) -> None:
         """Ends what runs and lets go of the data folder."""
@@ -40,8 +41,8 @@ class Engine(SeriesCases, ReferenceCases, SearchCases, ResidencyCases):
 
     @property
     def embedders(self) -> tuple[str, ...]:
-        """Names of the embedders."""
-        return tuple(EMBEDDERS)
+        """Names of the embedders that a series may have, variants included."""
+        return self._embedding.names
 
     @property
     def free_bytes(self) -> int:
@@ -61,4 +62,4 @@ class Engine(SeriesCases, ReferenceCases, SearchCases, ResidencyCases):
     @property
     def gpu_bytes(self) -> int:
         """Bytes that indexes take on GPUs."""
-        return self._residency.gpu_bytes
+        return self._residency.device.bytes

@@ -9,16 +9,19 @@ from jaxtyping import Float32, Int32
 
 from retrieval.bounds import Table
 from retrieval.catalog import Catalog
-from retrieval.index import NO_KEY, Index, Precision, Scanner
+from retrieval.index import NO_KEY, SEGMENT_ROWS, Index, Precision, Recall, Scanner
+from retrieval.index.structures import Kind
 from retrieval.types import FP16, PoolState, Reference, Series, StoredPatches
 from retrieval.view import View
-from serving.errors import Conflict, CorruptData, ServiceError
+from serving.errors import Conflict, CorruptData, FailedState
 
 LOAD_BATCH = 256  # references read from the store at a time; no transaction lasts longer
 ROW_BYTES = 40  # of a row beside its vector: owner, part, box, number and key
-# Measured with tracemalloc over 10,000 references with two tags each (tests/unit/test_pool.py keeps it honest).
-REFERENCE_BYTES = 1400  # Python's objects of a reference, and its place in the tables
-POOL_BYTES = 24_000  # Python's objects of a pool that holds nothing
+# Measured with tracemalloc: 1520 bytes a reference, and 9,000 beside them (tests/unit/test_residency.py).
+REFERENCE_BYTES = 1700  # Python's objects of a reference with tags, a parent and a digest, and its place in the tables
+APPROXIMATE_ROWS = 10_000  # below, an exact search takes some 2 ms
+KINDS: dict[str, Kind] = {"ivf": "ivf", "hnsw": "hnsw", "cagra": "cagra"}
+POOL_BYTES = 40_000  # of a pool that holds nothing: its objects, and the pages that its first rows begin
 
 
 def expected_bytes(series: Series, state: PoolState) -> int:
@@ -45,17 +48,24 @@ class StoredRows:
         Raises:
             Conflict: POOL_CHANGED, they were purged, or the series was switched to another space.
         """
+        if not len(owners):
+            return np.zeros((0, self._series.space.dim), np.float32)
         places, back = np.unique(owners, return_inverse=True)
         wanted = [self.sequences[place] for place in places.tolist()]
         try:
             found = self._catalog.vectors(self._series.id, wanted, self._series.patches)
-        except ServiceError as error:
-            raise Conflict(
-                f"series {self._series.id!r}: the vectors of a search are no longer there; ask again: {error}",
-                reason="POOL_CHANGED",
-                retry_after=0,
-            ) from error
+        except Conflict as error:
+            raise self._gone() from error
+        if not all(len(rows) for rows in found):
+            raise self._gone()
         return np.stack([found[owner][part] for owner, part in zip(back.tolist(), parts.tolist(), strict=True)])
+
+    def _gone(self) -> Conflict:
+        return Conflict(
+            f"series {self._series.id!r}: the vectors of a search were purged or replaced; ask again",
+            reason="POOL_CHANGED",
+            retry_after=0,
+        )
 
 
 class Loaded:
@@ -71,9 +81,13 @@ class Loaded:
         self.series = series
         self.source = StoredRows(catalog, series)
         precision: Precision = "fp16" if series.index.precision == FP16 else "fp32"
-        self.index = Index(series.space.dim, scanner, precision=precision, source=self.source)
+        self.index = Index(
+            series.space.dim, scanner, segment_rows=SEGMENT_ROWS, precision=precision, source=self.source
+        )
         self.table = Table()
         self.references: list[Reference | None] = []
+        self.recall: Recall | None = None  # of the approximate search that serves
+        self.note = ""  # why the series is not searched as its options ask
 
     def append(self, references: Sequence[Reference], patches: Sequence[StoredPatches]) -> None:
         """Adds references with their patches, all at once."""
@@ -113,7 +127,37 @@ class Loaded:
     def view(self, generation: int) -> View:
         """All of it, as at a generation."""
         rows, facts = self.index.snapshot(), self.table.facts()
-        return View(self.series, generation, rows, facts, self.references, self.source)
+        exact = rows.approximate is None
+        return View(self.series, generation, rows, facts, self.references, self.source, exact)
+
+    @property
+    def rows(self) -> int:
+        """Rows in the index, of removed references too."""
+        return self.index.snapshot().rows
+
+    def approximate(self) -> None:
+        """Builds the approximate search that the series asks for, if it is worth it, and lets it serve if it is good.
+
+        Cost: minutes for millions of rows; searches and changes go on.
+
+        Raises:
+            FailedState: INDEX_KIND_UNAVAILABLE, this FAISS has no such kind.
+        """
+        options = self.series.index
+        kind = KINDS.get(options.kind)
+        self.note = ""
+        if kind is None:
+            return
+        rows = self.rows
+        if rows < APPROXIMATE_ROWS:
+            self.note = f"a search of {rows} patches is exact: an approximate one is built from {APPROXIMATE_ROWS} on"
+            return
+        try:
+            self.recall = self.index.approximate(kind, floor=options.recall_floor)
+        except FailedState as error:
+            self.note = error.message
+            if error.reason == "INDEX_KIND_UNAVAILABLE":
+                raise
 
     @property
     def bytes(self) -> int:

@@ -105,18 +105,34 @@ def cut_reference(reference: UInt8[np.ndarray, "h w 3"], recipe: CropRecipe) -> 
     return _cut(reference, recipe, whole=True)
 
 
-def _cut(source: UInt8[np.ndarray, "h w 3"], recipe: CropRecipe, *, whole: bool) -> Patches:
-    height, width = source.shape[:2]
+def reference_sources(width: int, height: int, recipe: CropRecipe) -> tuple[Box, ...]:
+    """Where a reference's five patches lie in it, pixels; as `cut_reference` says, without cutting.
+
+    Raises:
+        InvalidInput: the reference is too small, or too thin for the recipe.
+    """
+    return _boxes(width, height, recipe, whole=True)[1]
+
+
+def _boxes(width: int, height: int, recipe: CropRecipe, *, whole: bool) -> tuple[tuple[Box, ...], tuple[Box, ...]]:
+    """The patches in pixels of the picture after the recipe, and before it."""
     cutter = reference_boxes if whole else corner_boxes
     if recipe.size is None:
         if min(width, height) < MIN_SIDE:
             raise InvalidInput(f"a picture needs at least {MIN_SIDE} x {MIN_SIDE} pixels, got {width} x {height}")
         boxes = cutter(width, height)
-        return Patches(source, boxes, boxes)
+        return boxes, boxes
     kept = fit_box(width, height, recipe.size)
-    fitted = np.asarray(fit(Image.fromarray(source), recipe.size))
     boxes = cutter(*recipe.size)
-    return Patches(fitted, boxes, tuple(_back(box, kept, recipe.size) for box in boxes))
+    return boxes, tuple(_back(box, kept, recipe.size) for box in boxes)
+
+
+def _cut(source: UInt8[np.ndarray, "h w 3"], recipe: CropRecipe, *, whole: bool) -> Patches:
+    height, width = source.shape[:2]
+    boxes, source_boxes = _boxes(width, height, recipe, whole=whole)
+    if recipe.size is None:
+        return Patches(source, boxes, source_boxes)
+    return Patches(np.asarray(fit(Image.fromarray(source), recipe.size)), boxes, source_boxes)
 
 
 def _back(box: Box, kept: Box, size: tuple[int, int]) -> Box:

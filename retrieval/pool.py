@@ -8,9 +8,10 @@ from contextlib import contextmanager
 
 from retrieval.catalog import Catalog, no_such_series
 from retrieval.index import GpuScanner, Scanner
-from retrieval.loaded import Loaded, catch_up, expected_bytes, load
+from retrieval.loaded import APPROXIMATE_ROWS, Loaded, catch_up, expected_bytes, load, read
 from retrieval.streamed import streamed
 from retrieval.types import (
+    EXACT,
     NewReference,
     PoolState,
     Reference,
@@ -20,6 +21,7 @@ from retrieval.types import (
     StoredPatches,
 )
 from retrieval.view import View
+from serving.errors import Conflict, Unavailable
 
 COMPACTION_SHARE = 0.2  # of a segment's rows that may be dead before it is rewritten
 
@@ -44,7 +46,8 @@ class Pool:
         self._swap = threading.Lock()  # held for two assignments
         self._loaded: Loaded | None = None
         self._published: View | None = None
-        self.retired = False  # its series was removed; another of the same name has another pool
+        self._replaced = False
+        self.retired = False  # its series was removed or replaced; another of the same name has another pool
 
     # -- memory
 
@@ -92,7 +95,10 @@ class Pool:
         with self.changing():
             view = self._published
             if view is None:
-                loaded, state = load(self._catalog, self._series(), self.scanner, self.as_of)
+                try:
+                    loaded, state = load(self._catalog, self._series(), self.scanner, self.as_of)
+                finally:  # of a series that was replaced meanwhile, half would be of the other one
+                    self._refuse_retired()
                 view = self.install(loaded, state)
             return view
 
@@ -109,10 +115,11 @@ class Pool:
     def _series(self) -> Series:
         return self._catalog.view(self.series_id).series
 
-    def unload(self) -> None:
-        """Frees the memory; views that are in use keep theirs. Does not wait."""
+    def unload(self) -> Loaded | None:
+        """Frees the memory, and gives what was there; views that are in use keep theirs. Does not wait."""
         with self._swap:
-            self._loaded = self._published = None
+            loaded, self._loaded, self._published = self._loaded, None, None
+        return loaded
 
     def place(self) -> bool:
         """Whether its full segments are on the device now."""
@@ -145,6 +152,58 @@ class Pool:
         self._renew(loaded)
         return sum(s.rows for s in before.sealed) - sum(s.rows for s in after.sealed[: len(before.sealed)])
 
+    def prepare(self) -> tuple[Loaded, dict[int, Reference]]:
+        """The pool read anew from the store, and the references that it was made of; see `exchange`."""
+        known, _ = self._catalog.known(self.series_id)
+        return read(self._catalog, self._series(), self.scanner, known), known
+
+    def exchange(self, prepared: Loaded, known: dict[int, Reference]) -> int:
+        """Puts what `prepare` gave in the place of what is in memory; how many rows of removed references went.
+
+        Raises:
+            Conflict: POOL_CHANGED, the series has another space meanwhile.
+        """
+        with self.changing():
+            series, old = self._series(), self._loaded
+            if series.patches != prepared.series.patches:
+                raise Conflict(f"series {self.series_id!r} was switched to another space", reason="POOL_CHANGED")
+            now, state = self._catalog.known(self.series_id)
+            catch_up(self._catalog, prepared, known, now)
+            prepared.series = series
+            if old is None:  # it left the memory meanwhile; nothing is to come back by itself
+                return 0
+            self.install(prepared, state)
+            return max(0, old.rows - prepared.rows)
+
+    def approximate(self) -> None:
+        """As `Loaded.approximate`."""
+        loaded = self._loaded
+        if loaded is not None:
+            try:
+                loaded.approximate()
+            finally:
+                self._renew(loaded)
+
+    @property
+    def wants_approximate(self) -> bool:
+        """Whether the series asks for an approximate search, and most rows are in none."""
+        loaded = self._loaded
+        if loaded is None or loaded.series.index.kind == EXACT or loaded.rows < APPROXIMATE_ROWS:
+            return False
+        made = loaded.index.snapshot().approximate
+        return loaded.rows > 2 * made.rows if made is not None else not loaded.note
+
+    @property
+    def serving(self) -> tuple[str, float, str]:
+        """What is searched now, the recall that was measured of it, and why it is not as asked."""
+        loaded = self._loaded
+        if loaded is None:
+            return EXACT, 0.0, ""
+        if loaded.recall is not None and loaded.index.snapshot().approximate is not None:
+            return loaded.series.index.kind, loaded.recall.least, loaded.note
+        building = "the approximate search is not built yet" if loaded.series.index.kind != EXACT else ""
+        return EXACT, 0.0, loaded.note or building
+
     def _renew(self, loaded: Loaded | None) -> None:
         """Publishes what is in memory in another form, at the same generation."""
         with self._lock:
@@ -164,9 +223,16 @@ class Pool:
             NotFound: NO_SUCH_SERIES.
         """
         with self._lock:
-            if self.retired:
-                raise no_such_series(self.series_id)
+            self._refuse_retired()
             yield
+
+    def _refuse_retired(self) -> None:
+        if self.retired and self._replaced:
+            raise Unavailable(
+                f"series {self.series_id!r} was replaced meanwhile; try again", reason="SERIES_BUSY", retry_after=0
+            )
+        if self.retired:
+            raise no_such_series(self.series_id)
 
     def install(self, loaded: Loaded, state: PoolState) -> View:
         """Publishes what was read; the caller is `changing`."""
@@ -265,6 +331,11 @@ class Pool:
                 prepared.series = view.series
                 self.install(prepared, view.pool)
         return []
+
+    def replaced(self) -> None:
+        """Notes that the series' folder is another one now. Does not wait: whoever changes the pool will be told."""
+        self._replaced = self.retired = True
+        self.unload()
 
     def delete(self, check: Callable[[SeriesView], None]) -> int:
         """As `Catalog.delete`."""

@@ -158,5 +158,5 @@ class CallerQuotas:
             used_references, used_bytes = used_references - step.references, used_bytes - step.bytes
             if used_references + references <= most_references and used_bytes + size <= most_bytes:
                 over = (step.number + 1) * STEP_SECONDS + WINDOW_SECONDS
-                return max(1.0, over - self._clock())
+                return max(1.0, float(over - self._clock()))
         raise AssertionError("everything is forgotten, and there is still no room")

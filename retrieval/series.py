@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from retrieval import swaps
 from retrieval.folder import DataFolder, sync_folder
 from retrieval.ledger import FIRST_PATCHES, Change, etag, pool_of, put_pool, put_series, series_of
 from retrieval.shelf import Shelf
@@ -56,7 +57,8 @@ class SeriesCatalog:
 
         self._environment, self._history_seconds, self._clock = environment, history_seconds, clock
         self.folder = DataFolder(path)
-        self.folder.sweep()
+        if swaps.settle(self.folder):
+            self.folder.sweep()
         self._shelf = Shelf(self.folder, environment, max_open, min_free_bytes)
 
     def close(self) -> None:
@@ -147,6 +149,12 @@ class SeriesCatalog:
     def replacing(self, series_id: str) -> AbstractContextManager[Path]:
         """A series' folder, held alone: others wait. Afterwards the series is looked at anew; see `Shelf.replacing`."""
         return self._shelf.replacing(series_id)
+
+    @contextmanager
+    def holding(self, series_id: str) -> Iterator[Path]:
+        """A series' folder, which the caller uses, and which so stays where it is, until the block ends."""
+        with self._shelf.using(series_id):
+            yield self.folder.series / series_id
 
     def adopt(self, draft: Path, series_id: str) -> SeriesView:
         """Makes a series of a folder that `folder.draft()` made and that holds an environment of this very series.

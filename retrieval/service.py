@@ -16,9 +16,9 @@ from retrieval import codec
 from retrieval.engine import Engine
 from retrieval.gallery import Pixels, plan
 from retrieval.importing import Importer
+from retrieval.quotas import caller_of
 from retrieval.streams import Incoming, ahead, first, import_batches, incoming, page_bytes, rejects
 from retrieval.types import Page, Shown, Wanted
-from serving.caller import caller_of
 from serving.chunks import idle, split_picture
 from serving.fields import Fields
 
@@ -99,7 +99,7 @@ class RetrievalServicer(pb_grpc.RetrievalServiceServicer):
         codec.decode_request_id(f, options.request_id, "options.request_id")
         f.done()
         await self._engine.ready_to_add(series_id)
-        caller = caller_of(context)
+        caller = caller_of(context.invocation_metadata() or (), context.peer())
 
         async def work() -> AsyncIterator[Coroutine[Any, Any, pb.AddReferencesResponse]]:
             async for picture in incoming(messages, self._settings.max_picture_bytes):
@@ -134,7 +134,9 @@ class RetrievalServicer(pb_grpc.RetrievalServiceServicer):
         space_id = f.text(options.embedding_space_id, field, max_bytes=codec.MAX_SPACE_ID_BYTES, required=True)
         codec.decode_request_id(f, options.request_id, "options.request_id")
         f.done()
-        importer = Importer(self._engine, series_id, space_id, caller_of(context))
+        importer = Importer(
+            self._engine, series_id, space_id, caller_of(context.invocation_metadata() or (), context.peer())
+        )
         await importer.check()
         async for batch in import_batches(messages):
             response, fatal = await importer.store(batch)
@@ -235,7 +237,6 @@ class RetrievalServicer(pb_grpc.RetrievalServiceServicer):
         answer = await self._engine.retrieve(series_id, page, asked)
         pictures = plan(answer.found.hits, cast(Pixels, pixels))
         summary = pb.ContextSummary(
-            hits=codec.encode_corner_hits(answer.found.hits, pictures.keys, pictures.boxes),
             generation=answer.found.generation,
             embedding_space=codec.encode_space(answer.space),
             timing=codec.encode_timing(answer.found.timing),
@@ -244,6 +245,7 @@ class RetrievalServicer(pb_grpc.RetrievalServiceServicer):
             page_width=answer.page_width,
             page_height=answer.page_height,
         )
+        codec.encode_corner_hits(summary, answer.found.hits, pictures.keys, pictures.boxes)
         codec.check_size(summary)
         yield pb.RetrieveContextResponse(summary=summary)
 
@@ -272,13 +274,7 @@ class RetrievalServicer(pb_grpc.RetrievalServiceServicer):
         space_id = f.text(request.embedding_space_id, "embedding_space_id", max_bytes=codec.MAX_SPACE_ID_BYTES)
         f.done()
         found = await self._engine.search(series_id, vectors, options, space_id)
-        response = pb.SearchVectorsResponse(
-            hits=codec.encode_hits(found.hits),
-            generation=found.generation,
-            timing=codec.encode_timing(found.timing),
-        )
-        codec.check_size(response)
-        return response
+        return codec.encode_found(found, pb.SearchVectorsResponse())
 
     async def SearchText(  # noqa: N802 - gRPC's name
         self, request: pb.SearchTextRequest, _context: aio.ServicerContext
@@ -291,13 +287,7 @@ class RetrievalServicer(pb_grpc.RetrievalServiceServicer):
         options = codec.decode_options(f, request, k)
         f.done()
         found = await self._engine.search_text(series_id, text, options)
-        response = pb.SearchTextResponse(
-            hits=codec.encode_hits(found.hits),
-            generation=found.generation,
-            timing=codec.encode_timing(found.timing),
-        )
-        codec.check_size(response)
-        return response
+        return codec.encode_found(found, pb.SearchTextResponse())
 
     async def GetSeriesStats(  # noqa: N802 - gRPC's name
         self, request: pb.GetSeriesStatsRequest, _context: aio.ServicerContext

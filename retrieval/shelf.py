@@ -28,7 +28,7 @@ T = TypeVar("T")
 class Entry:
     """What is known of one series."""
 
-    series: Series | None = None  # None: it was not looked at yet, or cannot be read
+    series: Series | None = None  # None: to be looked at, or cannot be read
     pool: PoolState = field(default_factory=PoolState)
     error: ServiceError | None = None  # why it cannot be read
     environment: Environment | None = None  # None: closed
@@ -93,9 +93,9 @@ class Shelf:
     def _ready(self, series_id: str, entry: Entry) -> Environment:
         """The environment of a series that the caller uses."""
         environment = entry.environment
-        if environment is None:
+        if environment is None or entry.series is None:
             with entry.opening:
-                environment = entry.environment or self._opened(series_id, entry)
+                environment = self._opened(series_id, entry)
         with self._guard:
             self._open[series_id] = entry
             self._open.move_to_end(series_id)
@@ -108,17 +108,19 @@ class Shelf:
         return environment
 
     def _opened(self, series_id: str, entry: Entry) -> Environment:
+        """The open environment of a series that was looked at; the caller holds `opening`."""
+        environment = entry.environment
         try:
-            environment = self._environment(self.folder.series / series_id)
-            try:
-                if entry.series is None:
-                    self._look(entry, environment)
-            except BaseException:
+            if environment is None:
+                environment = self._environment(self.folder.series / series_id)
+            if entry.series is None:
+                self._look(entry, environment)
+        except BaseException as error:
+            if environment is not None and entry.environment is None:
                 environment.close()
-                raise
-        except (CorruptData, FailedState) as error:
-            with self._guard:
-                entry.error = error
+            if isinstance(error, CorruptData | FailedState):
+                with self._guard:
+                    entry.error = error
             raise
         entry.environment = environment
         return environment
@@ -130,7 +132,9 @@ class Shelf:
         if not upgraded:
             with contextlib.suppress(Overloaded, Unavailable):
                 environment.write(lambda txn: put_pool(txn, pool_of(txn)))
-        entry.pool, entry.series = pool, series
+        with self._guard:
+            if entry.series is None:  # else a change has come in between
+                entry.series, entry.pool = series, pool
 
     def _surplus(self) -> list[tuple[Entry, Environment]]:
         """Unused environments beyond the bound, taken off the shelf; to be closed, then `opening` let go of."""
@@ -161,20 +165,23 @@ class Shelf:
             ServiceError: as `using` and `Environment.write`.
         """
         with self.using(series_id) as (entry, environment):
-
-            def note(txn: Writer) -> None:
-                if SERIES_KEY in txn.meta:
-                    entry.series = records.read_series(txn.meta[SERIES_KEY], "what was just written")
-                if POOL_KEY in txn.meta:
-                    entry.pool = records.read_pool(txn.meta[POOL_KEY], "what was just written")
-
             try:
-                result = environment.write(work, room, freeing=freeing, then=note)
+                result = environment.write(work, room, freeing=freeing, then=lambda txn: self._note(entry, txn))
             except (Overloaded, Unavailable) as error:
                 self._failing = error.reason in {"DISK_FULL", "STORE_FAILED"}
+                with self._guard:
+                    entry.series = None  # the disk may hold what was refused
                 raise
             self._failing = False
             return result
+
+    def _note(self, entry: Entry, txn: Writer) -> None:
+        """Keeps what was just written of a series' record and its pool's counts."""
+        with self._guard:
+            if SERIES_KEY in txn.meta and entry.series is not None:
+                entry.series = records.read_series(txn.meta[SERIES_KEY], "what was just written")
+            if POOL_KEY in txn.meta:
+                entry.pool = records.read_pool(txn.meta[POOL_KEY], "what was just written")
 
     @property
     def free_bytes(self) -> int:
@@ -209,14 +216,13 @@ class Shelf:
 
         Cost: opens the environment where the series was not looked at yet, and reads nothing afterwards.
         """
-        with self._guard:
-            entry = self._entry(series_id)
-            series, pool = entry.series, entry.pool
-        if series is None:
-            with self.using(series_id) as (entry, _):
-                series, pool = entry.series, entry.pool
-        assert series is not None  # it was looked at
-        return SeriesView(series, pool, etag(series))
+        while True:
+            with self._guard:
+                entry = self._entry(series_id)
+                if entry.series is not None:
+                    return SeriesView(entry.series, entry.pool, etag(entry.series))
+            with self.using(series_id):
+                pass  # it is looked at
 
     def adopt(self, draft: Path, series_id: str) -> None:
         """Makes a series of a folder that `DataFolder.draft` made; afterwards it survives a crash.
@@ -316,4 +322,4 @@ class Shelf:
 
 
 def _busy(series_id: str) -> Unavailable:
-    return Unavailable(f"series {series_id!r} is busy; try again", reason="SERIES_BUSY", retry_after=5)
+    return Unavailable(f"series {series_id!r} is busy; try again", reason="SERIES_BUSY", retry_after=5.0)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int32
+from jaxtyping import Bool, Float32, Int64
 
 from retrieval.bounds import Facts
 from retrieval.diversity import Candidates, Variety, groups_of, pick
@@ -19,6 +19,7 @@ from serving.geometry import Box
 Ranked = Sequence[tuple[float, Reference, Box]]  # the hits of one query, best first
 
 
+@runtime_checkable
 class Rows(Protocol):
     """What finds the nearest rows: an index in memory, or the store."""
 
@@ -74,7 +75,7 @@ class View:
         chosen = pick(variety, ask)
         return [self._ranked(nearest, query, places) for query, places in enumerate(chosen)], nearest.candidates
 
-    def _ranked(self, nearest: Nearest, query: int, places: Int32[np.ndarray, "_"] | slice) -> Ranked:
+    def _ranked(self, nearest: Nearest, query: int, places: Int64[np.ndarray, "_"] | slice) -> Ranked:
         owners = nearest.owners[query][places].tolist()
         scores, boxes = nearest.scores[query][places].tolist(), nearest.boxes[query][places].tolist()
         return [

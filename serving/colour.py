@@ -132,7 +132,9 @@ def ciede2000(one: Float64[np.ndarray, "... 3"], other: Float64[np.ndarray, "...
     )
     s_light = 1 + 0.015 * (light - 50) ** 2 / np.sqrt(20 + (light - 50) ** 2)
     s_chroma, s_hue = 1 + 0.045 * chroma, 1 + 0.015 * chroma * weight
-    swing = 2 * np.sqrt(chroma**7 / (chroma**7 + _POW25_7)) * np.sin(np.radians(60 * np.exp(-(((hue - 275) / 25) ** 2))))
+    swing = (
+        2 * np.sqrt(chroma**7 / (chroma**7 + _POW25_7)) * np.sin(np.radians(60 * np.exp(-(((hue - 275) / 25) ** 2))))
+    )
     light_term, chroma_term, hue_term = d_light / s_light, d_chroma / s_chroma, d_hue / s_hue
     squared: Float64[np.ndarray, "..."] = light_term**2 + chroma_term**2 + hue_term**2 - swing * chroma_term * hue_term
     return np.asarray(np.sqrt(np.maximum(squared, 0)))  # an array also for one pair

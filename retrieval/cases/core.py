@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 
 import structlog
 
-from retrieval.batching import Batcher
 from retrieval.catalog import Catalog
 from retrieval.commits import Commits
 from retrieval.config import RetrievalSettings
@@ -20,10 +20,12 @@ from retrieval.index import best_scanner, faiss_version
 from retrieval.pool import COMPACTION_SHARE, Pool
 from retrieval.quotas import CallerQuotas
 from retrieval.residency import Residency
+from retrieval.scans import Batcher
 from retrieval.types import NewReference, Stored
+from serving.errors import Cancelled, ServiceError
 
 IO_THREADS = 8
-LONG_THREADS = 2  # upkeep that runs for minutes must not take the threads that requests need
+LONG_THREADS = 4  # upkeep that runs for minutes must not take the threads that requests need
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -49,6 +51,7 @@ class Core:
         self._quotas = CallerQuotas(settings.caller_references, settings.caller_bytes, clock=time.monotonic)
         self._background: set[asyncio.Task[Any]] = set()
         self._compacting: set[str] = set()
+        self._building: set[str] = set()  # approximate searches
 
     async def _open(self) -> None:
         self.faiss = await self._off(faiss_version)
@@ -58,7 +61,7 @@ class Core:
             self.settings.data_dir,
             map_bytes=self.settings.map_bytes,
             max_map_bytes=self.settings.max_map_bytes,
-            min_free_bytes=self.settings.reserve_bytes,
+            min_free_bytes=self.settings.min_free_bytes,
             max_open=self.settings.max_open,
             history_seconds=self.settings.history_seconds,
         )
@@ -66,6 +69,7 @@ class Core:
         self._residency = Residency(
             self._catalog, scanner, index_bytes=self.settings.index_bytes, gpu_bytes=self.settings.gpu_bytes
         )
+        self._residency.on_load = self._improve
 
     async def _close(self) -> None:
         await self._embedding.close()
@@ -75,7 +79,7 @@ class Core:
         await asyncio.gather(*self._background, return_exceptions=True)
         if self._catalog_opened is not None:
             await self._residency.close()
-        self._long.shutdown()
+        await asyncio.to_thread(self._long.shutdown)
         self._batcher.close()
         if self._catalog_opened is not None:
             await self._off(self._catalog_opened.close)
@@ -113,7 +117,42 @@ class Core:
         pool = self._residency.pool(series_id)
         room = sum(item.prepared.vectors.nbytes for item in items)
         with self._residency.growing(series_id, room):
-            return (await self._off(pool.add_many, items))[0]
+            stored, _ = await self._off(pool.add_many, items)
+        self._improve(pool)
+        return stored
+
+    async def _long_run(self, work: Callable[[Callable[[], None]], T]) -> T:
+        """What `work` gives, run in a thread of its own; it is given a check that raises once the caller has gone."""
+        gone = threading.Event()
+
+        def check() -> None:
+            if gone.is_set():
+                raise Cancelled("the caller has gone")
+
+        future = asyncio.get_running_loop().run_in_executor(self._long, work, check)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            gone.set()
+            future.add_done_callback(lambda done: done.exception())  # nobody else asks
+            raise
+
+    async def _steps(self, steps: Generator[T, None, None]) -> AsyncGenerator[T, None]:
+        """What a generator gives, run in threads; it is closed when the caller goes, after the step at hand."""
+        loop = asyncio.get_running_loop()
+        end = object()
+        step: asyncio.Future[Any] | None = None
+        try:
+            while True:
+                step = loop.run_in_executor(self._long, next, steps, end)
+                item = await asyncio.shield(step)
+                if item is end:
+                    return
+                yield item
+        finally:
+            if step is not None and not step.done():
+                await asyncio.wait([step])
+            await loop.run_in_executor(self._long, steps.close)
 
     def _tidy(self, pool: Pool) -> None:
         """Rewrites segments of removed rows in the background, where it is worth it."""
@@ -128,3 +167,18 @@ class Core:
             return dropped
         finally:
             self._compacting.discard(pool.series_id)
+
+    def _improve(self, pool: Pool) -> None:
+        """Builds an approximate search in the background, where the series asks for one and it is worth it."""
+        if pool.series_id not in self._building and pool.wants_approximate:
+            self._building.add(pool.series_id)
+            self._task(self._build(pool))
+
+    async def _build(self, pool: Pool) -> None:
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._long, pool.approximate)
+            self._residency.counted(pool.series_id)
+        except ServiceError as error:  # the note in the series' stats says the same
+            log.warning("an approximate search is not to be had", series=pool.series_id, why=str(error))
+        finally:
+            self._building.discard(pool.series_id)

@@ -12,8 +12,7 @@ from dataclasses import replace
 from functools import partial
 
 from retrieval.cases.core import Core, log
-from retrieval.config import RetrievalSettings
-from retrieval.embedding import VECTORS
+from retrieval.config import VECTORS_ONLY, RetrievalSettings
 from retrieval.loaded import expected_bytes, read
 from retrieval.types import Migration, Reference, Series, StoredPatches
 from serving.errors import FailedState, NotFound, ServiceError
@@ -39,7 +38,7 @@ class MigrationCases(Core):
             FailedState: MIGRATION_UNDER_WAY, SAME_SPACE, VECTORS_ONLY; or the embedder cannot be loaded.
         """
         pool = await self._pool(series_id)
-        if (await self._series_of(series_id)).embedder == VECTORS:
+        if (await self._series_of(series_id)).embedder == VECTORS_ONLY:
             raise FailedState(f"series {series_id!r} takes ready-made vectors only", reason="VECTORS_ONLY")
         space = await self._embedding.space(embedder)
         view = await self._off(pool.change_series, lambda: self._catalog.begin_migration(series_id, embedder, space))
@@ -159,7 +158,7 @@ class MigrationCases(Core):
                 data = await self._off(self._catalog.data, target.id, reference.id)
                 while not self._embedding.idle:
                     await asyncio.sleep(IDLE_PAUSE)
-                prepared = await self._embedding.again(target, data)
+                prepared, _ = await self._embedding.reference(target, data, stored=True)
             except NotFound as error:
                 return None if error.reason == "NO_SUCH_REFERENCE" else error
             except (ServiceError, RemoteError) as error:

@@ -87,7 +87,6 @@ class ReferenceCases(Core):
             await self._embedding.check(series)
             prepared, timing = await self._embedding.reference(series, data, muted=generated)
             storing = time.perf_counter_ns()
-            prepared = replace(prepared, space_id=series.space.id)
             stored = await self._commits.add(series_id, NewReference(draft, data, prepared))
             if stored.error is None:
                 return stored, replace(timing, store_ns=time.perf_counter_ns() - storing)

@@ -10,7 +10,7 @@ from jaxtyping import Float32
 
 from retrieval.cases.core import Core
 from retrieval.embedding import too_many_searches
-from retrieval.types import Context, Found, Page, SearchOptions, Series, Shown, Wanted
+from retrieval.types import Context, Found, Page, SearchOptions, Series, Shown, Timing, Wanted
 from retrieval.vectors import normalised
 from retrieval.view import View
 from serving.errors import Conflict, FailedState, ShapeMismatch, Violation
@@ -49,13 +49,8 @@ class SearchCases(Core):
             except FailedState as error:  # the series was switched to another space while the page was embedded
                 if error.reason != "EMBEDDING_SPACE_CHANGED" or attempt == ATTEMPTS - 1:
                     raise
-        spent = replace(
-            timing,
-            queue_ns=timing.queue_ns + found.timing.queue_ns,
-            search_ns=found.timing.search_ns,
-            total_ns=time.perf_counter_ns() - start,
-        )
-        return Context(replace(found, timing=spent), series.space, series.palette, width, height)
+        found = replace(found, timing=_spent(timing, found.timing, start))
+        return Context(found, series.space, series.palette, width, height)
 
     async def search(
         self, series_id: str, vectors: Float32[np.ndarray, "q dim"], options: SearchOptions, space_id: str = ""
@@ -79,6 +74,21 @@ class SearchCases(Core):
             )
         found = await self._find(series, normalised(vectors), options)
         return replace(found, timing=replace(found.timing, total_ns=time.perf_counter_ns() - start))
+
+    async def search_text(self, series_id: str, text: str, options: SearchOptions) -> Found:
+        """The nearest stored patches of a text.
+
+        Raises:
+            NotFound: NO_SUCH_SERIES.
+            FailedState: EMBEDDER_HAS_NO_TEXT, VECTORS_ONLY, or as `retrieve`.
+            Overloaded: TOO_MANY_SEARCHES.
+        """
+        start = time.perf_counter_ns()
+        series = await self._series(series_id)
+        await self._embedding.check(series)
+        vectors, timing = await self._embedding.text(series, text)
+        found = await self._find(series, vectors, options)
+        return replace(found, timing=_spent(timing, found.timing, start))
 
     async def _series(self, series_id: str) -> Series:
         """A series' own fields; from memory if its pool is there.
@@ -131,6 +141,16 @@ class SearchCases(Core):
             Conflict: REFERENCE_GONE, it was removed since.
         """
         return await self._off(self._gallery.show, series_id, wanted, max_side)
+
+
+def _spent(embedding: Timing, search: Timing, start_ns: int) -> Timing:
+    """Where the time of a call went that first embedded something and then searched."""
+    return replace(
+        embedding,
+        queue_ns=embedding.queue_ns + search.queue_ns,
+        search_ns=search.search_ns,
+        total_ns=time.perf_counter_ns() - start_ns,
+    )
 
 
 def _bounded(series: Series, options: SearchOptions) -> SearchOptions:

@@ -11,9 +11,8 @@ from dataclasses import replace
 
 from retrieval.cases.migrations import MigrationCases
 from retrieval.cases.references import LIST_BATCH
-from retrieval.config import RetrievalSettings
+from retrieval.config import VECTORS_ONLY, RetrievalSettings
 from retrieval.embed import EmbeddingSpace
-from retrieval.embedding import VECTORS
 from retrieval.types import Series, SeriesChange, SeriesDraft, SeriesView, Space, Stats
 from serving.errors import Conflict, CorruptData, FailedState, InvalidInput, Overloaded, Violation
 
@@ -63,7 +62,7 @@ class SeriesCases(MigrationCases):
             id=series_id,
             display_name=draft.display_name or series_id,
             embedder=embedder,
-            space=_own_space(draft.space) if embedder == VECTORS else await self._embedding.space(embedder),
+            space=_own_space(draft.space) if embedder == VECTORS_ONLY else await self._embedding.space(embedder),
             palette=draft.palette,
             labels=draft.labels,
             index=draft.index,
@@ -168,6 +167,7 @@ class SeriesCases(MigrationCases):
         """
         pool = await self._pool(series_id)
         resident = self._residency.resident(series_id)
+        kind, recall, note = pool.serving
 
         def work() -> Stats:
             chapters: Counter[int | None] = Counter()
@@ -191,6 +191,9 @@ class SeriesCases(MigrationCases):
                 by_depth=depths,
                 without_chapter=without,
                 dead_share=pool.dead_share,
+                serving_kind=kind,
+                measured_recall=recall,
+                index_note=note,
                 migration=self._catalog.view(series_id).series.migration,
             )
 
@@ -204,7 +207,7 @@ def _own_space(space: Space | None) -> Space:
         InvalidInput: INVALID_SPACE, there is none.
     """
     if space is None:
-        says = f"must be set with the embedder {VECTORS!r}"
+        says = f"must be set with the embedder {VECTORS_ONLY!r}"
         raise InvalidInput(
             f"series.embedding_space {says}, got none",
             reason="INVALID_SPACE",

@@ -40,7 +40,7 @@ from retrieval.codec.searches import (
     decode_options,
     decode_vectors,
     encode_corner_hits,
-    encode_hits,
+    encode_found,
 )
 from retrieval.codec.series import (
     decode_depth,
@@ -123,7 +123,7 @@ __all__ = [
     "encode_compacted",
     "encode_corner_hits",
     "encode_drift",
-    "encode_hits",
+    "encode_found",
     "encode_index",
     "encode_migration",
     "encode_near_duplicates",

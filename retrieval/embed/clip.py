@@ -1,7 +1,7 @@
 """The `open_clip` embedder: the image tower of any CLIP-like model, from the hub or from a local file.
 
-The only module of this room that imports torch or open_clip, beside clip_text. Of a text tower nothing is kept until the
-first text comes; then it is read from where the image tower came from.
+The only module of this room that imports torch or open_clip, beside `clip_text`. Of a text tower nothing is kept until
+the first text comes; then it is read from where the image tower came from.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from jaxtyping import Float32, UInt8
 from PIL import Image
 
 from retrieval.embed.clip_layout import Arrays, check_keys, hf_tower_config, resolve, to_tower
-from retrieval.embed.space import EmbedderSettings, EmbeddingSpace, check_picture, grey_twin
+from retrieval.embed.space import EmbedderSettings, EmbeddingSpace, check_picture, grey_twin, no_text
 from retrieval.patches import MIN_SIDE, CropRecipe, Patches, cut_page, cut_reference
 from serving.errors import FailedState, InvalidInput
 
@@ -26,6 +26,8 @@ try:
     import torch
     from open_clip.transform import PreprocessCfg, image_transform_v2
     from safetensors.torch import load_file
+
+    from retrieval.embed.clip_text import TextTower, hub_text, local_text, state_has_text
 except ModuleNotFoundError as missing:
     raise FailedState(
         f"the embedder 'open_clip' needs {missing.name!r}, which is not installed: pip install 'panelhue[clip]'",
@@ -38,6 +40,7 @@ CLIP_MEAN = np.array((0.48145466, 0.4578275, 0.40821073), np.float32)
 CLIP_STD = np.array((0.26862954, 0.26130258, 0.27577711), np.float32)
 
 Transform = Callable[[Image.Image], torch.Tensor]
+TextLoader = Callable[[torch.device], TextTower]
 
 
 def create(settings: EmbedderSettings) -> ClipEmbedder:
@@ -56,14 +59,15 @@ def create(settings: EmbedderSettings) -> ClipEmbedder:
     recipe = CropRecipe.parse(settings.crop_recipe)
     device = _device(settings.device)
     dtype = _dtype(settings.precision, device)
-    tower, name, transform, preprocessing = _local(settings) if settings.weights is not None else _hub(settings)
+    load = _local if settings.weights is not None else _hub
+    tower, name, transform, preprocessing, text = load(settings)
     tower = tower.eval().requires_grad_(False)
     sha256 = tensors_sha256(tower.state_dict())
     tower = tower.to(device=device, dtype=dtype)
     with torch.inference_mode():
         dim = tower(torch.zeros((1, 3, *_input_size(transform)), device=device, dtype=dtype)).shape[-1]
     space = EmbeddingSpace(f"open_clip:{name}", sha256, preprocessing, str(recipe), int(dim), settings.grey_twin)
-    return ClipEmbedder(tower, transform, space, batch=settings.batch)
+    return ClipEmbedder(tower, transform, space, batch=settings.batch, text=text)
 
 
 class ClipEmbedder:
@@ -74,9 +78,18 @@ class ClipEmbedder:
         transform: RGB picture to a float32 tensor of shape (3, h, w).
         space: what the vectors are.
         batch: pictures per forward pass.
+        text: reads the text tower; None where there is none.
     """
 
-    def __init__(self, tower: torch.nn.Module, transform: Transform, space: EmbeddingSpace, *, batch: int) -> None:
+    def __init__(
+        self,
+        tower: torch.nn.Module,
+        transform: Transform,
+        space: EmbeddingSpace,
+        *,
+        batch: int,
+        text: TextLoader | None = None,
+    ) -> None:
         self.space = space
         self._tower: torch.nn.Module | None = tower
         self._transform = transform
@@ -84,6 +97,13 @@ class ClipEmbedder:
         self._recipe = CropRecipe.parse(space.crop_recipe)
         first = next(tower.parameters())
         self._device, self._dtype = first.device, first.dtype
+        self._load_text = text
+        self._text: TextTower | None = None
+
+    @property
+    def has_text(self) -> bool:
+        """Whether the weights hold a text tower."""
+        return self._load_text is not None
 
     def pixels(self, picture: UInt8[np.ndarray, "h w 3"]) -> Float32[np.ndarray, "3 side side"]:
         """What the tower is given for one picture: resized, cropped and normalised."""
@@ -119,9 +139,25 @@ class ClipEmbedder:
         patches = self._patches(references, cut_reference, grey=self.space.grey_twin)
         return self._rows(patches).reshape(len(references), 5, self.space.dim)
 
+    def embed_texts(self, texts: Sequence[str]) -> Float32[np.ndarray, "n dim"]:
+        """One vector per text; the tokenizer cuts off what is beyond the model's context (77 tokens, as a rule).
+
+        Raises:
+            FailedState: EMBEDDER_HAS_NO_TEXT; or the tower or its tokenizer can't be had, or the embedder is closed.
+
+        Cost: the first text loads the text tower, seconds.
+        """
+        if self._load_text is None:
+            raise no_text(self.space)
+        if self._tower is None:
+            raise FailedState("the embedder is closed; it must be open to embed")
+        if self._text is None:
+            self._text = self._load_text(self._device)
+        return self._text(texts) if texts else np.zeros((0, self.space.dim), np.float32)
+
     def close(self) -> None:
-        """Lets go of the tower, and of the GPU memory that it alone used."""
-        self._tower = None
+        """Lets go of the towers, and of the GPU memory that they alone used."""
+        self._tower = self._text = None
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -167,7 +203,10 @@ def tensors_sha256(state: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _hub(settings: EmbedderSettings) -> tuple[torch.nn.Module, str, Transform, str]:
+Loaded = tuple[torch.nn.Module, str, Transform, str, TextLoader | None]  # tower, name, transform, its text, texts
+
+
+def _hub(settings: EmbedderSettings) -> Loaded:
     model, tag = settings.model, settings.pretrained
     if model is None or not (tag or model.startswith("hf-hub:")):
         raise InvalidInput(
@@ -178,10 +217,10 @@ def _hub(settings: EmbedderSettings) -> tuple[torch.nn.Module, str, Transform, s
         tower = open_clip.create_model(model, pretrained=tag, require_pretrained=True).visual
     except Exception as failure:  # open_clip and the hub raise whatever they like: ValueError, OSError, RuntimeError …
         raise FailedState(f"open_clip can't give {model!r} with weights {tag!r}: {failure}") from failure
-    return tower, model, *_open_clip_transform(tower)
+    return tower, model, *_open_clip_transform(tower), lambda device: hub_text(model, tag, device)
 
 
-def _local(settings: EmbedderSettings) -> tuple[torch.nn.Module, str, Transform, str]:
+def _local(settings: EmbedderSettings) -> Loaded:
     weights, config = resolve(Path(settings.weights or ""), settings.config)
     if settings.pretrained is not None:
         raise InvalidInput(
@@ -191,7 +230,8 @@ def _local(settings: EmbedderSettings) -> tuple[torch.nn.Module, str, Transform,
         raise InvalidInput(
             f"local weights need a model name or a config.json, one of the two; got {settings.model!r}, {config}"
         )
-    arrays, is_hf = to_tower(_read(weights))
+    state = _read(weights)
+    arrays, is_hf = to_tower(state)
     if config is not None:
         name, shape = hf_tower_config(config)
     else:
@@ -202,8 +242,11 @@ def _local(settings: EmbedderSettings) -> tuple[torch.nn.Module, str, Transform,
     )
     tower.load_state_dict({n: torch.from_numpy(v) for n, v in arrays.items()}, strict=True)
     if is_hf:
-        return tower, name, *_hf_transform(int(shape["vision_cfg"]["image_size"]))
-    return tower, name, *_open_clip_transform(tower)
+        return tower, name, *_hf_transform(int(shape["vision_cfg"]["image_size"])), None
+    transform, preprocessing = _open_clip_transform(tower)
+    if config is not None or not state_has_text(state):
+        return tower, name, transform, preprocessing, None
+    return tower, name, transform, preprocessing, lambda device: local_text(name, weights, _read(weights), device)
 
 
 def _read(path: Path) -> Arrays:

@@ -53,35 +53,41 @@ class Answers:
     def add(self, found: Found, segments: Sequence[Segment], source: RowSource | None) -> None:
         """Scores what was found and keeps the best.
 
-        Cost: one read of each row found; `CHUNK` rows are in memory at a time.
+        Cost: one read of each row found, and one call of the source for up to `CHUNK` of them.
         """
-        if not len(found.row):
-            return
         order = np.argsort(found.place, kind="stable")
-        places, starts = np.unique(found.place[order], return_index=True)
-        for place, mine in zip(places, np.split(order, starts[1:]), strict=True):
-            for first in range(0, len(mine), CHUNK):
-                part = mine[first : first + CHUNK]
-                self._score_part(segments[int(place)], found.query[part], found.row[part], source)
+        for first in range(0, len(order), CHUNK):
+            chunk = order[first : first + CHUNK]
+            self._score_part(found.query[chunk], found.place[chunk], found.row[chunk], segments, source)
 
     def absorb(self, other: Answers) -> None:
         """Adds another thread's."""
         self._keep(other._query, other._score, other._facts)
 
     def _score_part(
-        self, segment: Segment, query: Int64[np.ndarray, "n"], row: Int64[np.ndarray, "n"], source: RowSource | None
-    ) -> None:
-        columns = segment.columns
-        if segment.precision == "fp32":
-            vectors = columns.vectors[row]
-        else:
-            assert source is not None
-            distinct, back = np.unique(row, return_inverse=True)
-            vectors = source.vectors(columns.owner[distinct], columns.part[distinct])[back]
+        self, query: Int64[np.ndarray, "n"], place: Int64[np.ndarray, "n"], row: Int64[np.ndarray, "n"],
+        segments: Sequence[Segment], source: RowSource | None,
+    ) -> None:  # fmt: skip
+        vectors = np.empty((len(row), self._wide.shape[1]), np.float32)
+        facts, elsewhere = np.empty((len(row), 7), np.int64), np.zeros(len(row), np.bool_)
+        for n in np.unique(place).tolist():
+            here, columns = np.flatnonzero(place == n), segments[n].columns
+            mine = row[here]
+            facts[here, 0], facts[here, 1], facts[here, 2] = (
+                columns.number[mine],
+                columns.owner[mine],
+                columns.part[mine],
+            )
+            facts[here, 3:] = columns.box[mine]
+            if segments[n].precision == "fp32":
+                vectors[here] = columns.vectors[mine]
+            else:
+                elsewhere[here] = True
+        if elsewhere.any():
+            vectors[elsewhere] = _fetched(facts[elsewhere], source)
         # A sum over the last, contiguous axis has the same order for every shape: a batch scores as one query does.
         scores = np.vecdot(vectors.astype(np.float64), self._wide[query]).astype(np.float32)
-        facts = np.column_stack([columns.number[row], columns.owner[row], columns.part[row], columns.box[row]])
-        self._keep(query, scores, facts.astype(np.int64))
+        self._keep(query, scores, facts)
 
     def _keep(
         self, query: Int64[np.ndarray, "n"], score: Float32[np.ndarray, "n"], facts: Int64[np.ndarray, "n 7"]
@@ -110,3 +116,11 @@ class Answers:
         facts[self._query, rank] = self._facts
         narrow = facts[..., 1:].astype(np.int32)
         return Nearest(scores, narrow[..., 0], narrow[..., 1], narrow[..., 2:], facts[..., 0], candidates)
+
+
+def _fetched(facts: Int64[np.ndarray, "n 7"], source: RowSource | None) -> Float32[np.ndarray, "n dim"]:
+    """The rows' float32 vectors."""
+    assert source is not None
+    _, first, back = np.unique(facts[:, 0], return_index=True, return_inverse=True)
+    owners, parts = facts[first, 1].astype(np.int32), facts[first, 2].astype(np.int32)
+    return source.vectors(owners, parts)[back]

@@ -198,7 +198,8 @@ class GpuScanner:
         norm, error = max(s.norm for s in block.segments), max(s.error for s in block.segments)
         margin: np.ndarray = GPU_SLACK * tally.margin(norm, 0.0) + tally.margin(0.0, error)
         if block.precision == "fp16":  # the device rounds the rows, and each query as well
-            row = half_error(tally.queries.shape[1], norm)
+            exact = all(segment.precision == "fp16" for segment in block.segments)
+            row = 0.0 if exact else half_error(tally.queries.shape[1], norm)
             query = half_error(tally.queries.shape[1], tally.lengths)
             margin = margin + tally.lengths * row + query * (norm + row)
         return margin

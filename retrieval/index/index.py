@@ -50,6 +50,11 @@ class Index:
         """Memory of the rows, bytes; the open segment's by the rows in it."""
         return sum(segment.bytes for segment in self._published.segments)
 
+    @property
+    def device_bytes(self) -> int:
+        """Memory of the rows that are on the device too, bytes."""
+        return sum(block.bytes for block in self._published.blocks if block.index is not None)
+
     def snapshot(self) -> Snapshot:
         """All rows that were appended before this call."""
         return self._published
@@ -82,7 +87,7 @@ class Index:
         numbers = np.arange(self._number, self._number + len(vectors))
         last, full, done = self._published.open, list[Segment](), 0
         while done < len(vectors):
-            last = last or _empty(self._segment_rows, self._dim)
+            last = last or _empty(self._segment_rows, self._dim, filled=bool(self._published.sealed or full))
             taken = slice(done, done + self._segment_rows - last.rows)
             last = _filled(
                 last, vectors[taken], (owners[taken], parts[taken], boxes[taken], numbers[taken], keys[taken])
@@ -161,8 +166,8 @@ class Index:
             self._published = replace(self._published, approximate=None)
 
 
-def _empty(rows: int, dim: int) -> Segment:
-    return Segment(Columns.allocate(rows, dim), 0, 0.0, 0.0, (np.iinfo(np.int32).max, -1))
+def _empty(rows: int, dim: int, *, filled: bool) -> Segment:
+    return Segment(Columns.allocate(rows, dim, filled=filled), 0, 0.0, 0.0, (np.iinfo(np.int32).max, -1))
 
 
 def _filled(segment: Segment, vectors: Float32[np.ndarray, "n dim"], facts: Sequence[np.ndarray]) -> Segment:

@@ -20,7 +20,7 @@ from retrieval.index.library import load_faiss
 from retrieval.index.segments import Segment
 from retrieval.index.tally import Tally
 
-PRODUCT_QUERIES = {"fp32": 12, "fp16": 20}  # from so many queries on, a product of matrices is faster
+PRODUCT_QUERIES = {"fp32": 16, "fp16": 20}  # from so many queries on, a product of matrices is faster
 CACHED = 1 << 20  # bytes of rows that are scanned for all queries before the next ones
 DECODED_ROWS = 512  # float16 rows decoded at a time; 1 MiB at 512 numbers
 SHORTLIST = {"fp32": 1, "fp16": 4}  # the list's length is k times this, and one more
@@ -169,6 +169,7 @@ def decoded(segment: Segment, start: int, stop: int) -> Float32[np.ndarray, "n d
     if vectors.dtype == np.float32:
         return vectors
     out = np.empty(vectors.shape, np.float32)
+    load_faiss().omp_set_num_threads(1)
     swig_ptr = load_faiss().swig_ptr
     _codec(vectors.shape[1]).sa_decode_c(stop - start, swig_ptr(_raw(segment, start, stop)), swig_ptr(out))
     return out

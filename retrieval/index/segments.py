@@ -59,7 +59,7 @@ def build(pieces: Sequence[tuple[Segment, Int64[np.ndarray, "_"]]], precision: P
     rows = sum(len(chosen) for _, chosen in pieces)
     if not rows:
         return None
-    made = Columns.allocate(rows, pieces[0][0].columns.vectors.shape[1], DTYPES[precision])
+    made = Columns.allocate(rows, pieces[0][0].columns.vectors.shape[1], DTYPES[precision], filled=True)
     for name in ("owner", "part", "box", "number", "key"):
         getattr(made, name)[:] = np.concatenate([getattr(s.columns, name)[chosen] for s, chosen in pieces])
     order = np.lexsort((made.number, made.key))

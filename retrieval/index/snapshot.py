@@ -19,6 +19,7 @@ from retrieval.index.tally import Tally
 from serving.errors import InvalidInput, ShapeMismatch
 
 PENDING = 1 << 16  # rows that wait for their final scores at most; more only where nearly all rows are alike
+HELPED_SEGMENTS = 4  # per thread that helps; fewer are done before it has begun
 
 
 class _Worker:
@@ -91,7 +92,7 @@ class Snapshot:
             k: rows wanted per query, at least 1.
             passing: which references may answer, by place; no row has a place beyond it. None: all.
             executor: threads that help; the caller's own thread works too.
-            helpers: how many of them.
+            helpers: how many of them at most.
 
         Raises:
             ShapeMismatch: the queries' length is not this index's.
@@ -134,9 +135,8 @@ def _run(
     first: _Worker, work: deque[tuple[int, Chosen]], segments: Sequence[Segment], source: RowSource | None,
     executor: Executor | None, helpers: int,
 ) -> None:  # fmt: skip
-    others = [
-        _Worker(first.tally.spawn(), segments, source) for _ in range(min(helpers, len(work) - 1) if executor else 0)
-    ]
+    count = min(helpers, len(work) // HELPED_SEGMENTS) if executor else 0
+    others = [_Worker(first.tally.spawn(), segments, source) for _ in range(count)]
     futures = [executor.submit(other.run, work) for other in others] if executor else []
     try:
         first.run(work)

@@ -15,8 +15,7 @@ from serving.errors import FailedState
 Kind = Literal["ivf", "hnsw", "gpu_ivf", "cagra"]
 Rows = Callable[[], Iterable[Float32[np.ndarray, "_ dim"]]]  # all rows, in order, piece by piece; may be called twice
 Lists = tuple[Float32[np.ndarray, "q k"], Int64[np.ndarray, "q k"]]
-LIST_ROWS = 39  # FAISS wants at least so many rows per list to train with
-TRAINED_ROWS = 64  # per list; more make a list no better
+LIST_ROWS = 39  # FAISS wants at least so many rows per list to train with; more make a list little better
 LINKS = 32  # of a row in a graph; twice as many at the bottom
 MOST_EFFORT = 4096  # beyond it an exact search is faster
 
@@ -41,7 +40,8 @@ def build(kind: Kind, rows: Rows, count: int, dim: int, seed: int) -> Structure:
     Raises:
         FailedState: INDEX_KIND_UNAVAILABLE, this FAISS or this machine has no such kind.
 
-    Cost: for "ivf" some 1.5 · count^1.5 · dim multiply-adds; for "hnsw" a search of the graph per row, in one thread.
+    Cost: in the calling thread alone, so that a server goes on serving; for "ivf" some 1,600 · count · dim
+    multiply-adds to train and 2 · count^1.5 · dim to fill, for "hnsw" a search of the graph per row.
     """
     kinds: dict[str, Callable[[Rows, int, int, int], Structure]] = {
         "ivf": Ivf, "hnsw": Hnsw, "gpu_ivf": GpuIvf, "cagra": lambda rows, _count, dim, _seed: Cagra(rows, dim),
@@ -74,14 +74,14 @@ class Ivf:
 
     def __init__(self, rows: Rows, count: int, dim: int, seed: int) -> None:
         faiss = load_faiss()
-        self._lists = max(1, min(int(4 * count**0.5), count // LIST_ROWS))
+        self._lists = max(1, min(int(2 * count**0.5), count // LIST_ROWS))
         self.efforts = _doubled(self._lists)
         centres = faiss.IndexFlatIP(dim)
         index = faiss.IndexIVFScalarQuantizer(
             centres, dim, self._lists, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT, False
         )
         index.cp.seed = seed + 1  # FAISS takes a negative one for none
-        index.train(_sample(rows, count, TRAINED_ROWS * self._lists, seed))
+        index.train(_sample(rows, count, LIST_ROWS * self._lists, seed))
         for piece in rows():
             index.add(piece)
         self._index, self._centres = index, centres  # FAISS does not own the centres

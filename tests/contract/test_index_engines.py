@@ -105,6 +105,17 @@ def test_equal_rows_come_in_order_of_insertion(kind, count):
     assert found.numbers.tolist() == [list(range(50, 90))] * count
 
 
+@pytest.mark.parametrize("count", [1, 4, 30])
+def test_rows_that_float16_puts_in_another_order_are_ranked_as_float32_ones(kind, count):
+    index, rows = engine(kind, DIM, 100)
+    rng = np.random.default_rng(8)
+    near = unit(rng, 1, DIM) + 2e-4 * rng.standard_normal((1000, DIM))
+    rows.put(index, near.astype(np.float32), np.arange(1000) % 9)
+    index.place_on_device()
+    queries = unit(rng, count, DIM)
+    rows.check(index.snapshot().search(queries, 12), queries, 12)
+
+
 def test_an_append_is_in_the_next_snapshot(filled):
     index, rows = filled
     row = unit(np.random.default_rng(3), 1, DIM)
@@ -200,6 +211,7 @@ def test_blocks_are_searched_on_the_device():
     index, rows, scanner = on_device()
     assert index.place_on_device() == 1000
     rows.check(index.snapshot().search(rows.rows[:3], 5), rows.rows[:3], 5)
+    assert index.device_bytes == scanner.resident_bytes
     assert scanner.searches == 4  # three full blocks and one of a single segment
     assert scanner.resident_bytes == 1000 * DIM * 4
 
@@ -231,7 +243,7 @@ def test_what_was_dropped_is_searched_on_the_cpu():
     index.place_on_device()
     before = index.snapshot()
     assert index.drop_from_device() == 1000 * DIM * 4
-    assert scanner.used == scanner.resident_bytes == 0
+    assert scanner.used == scanner.resident_bytes == index.device_bytes == 0
     rows.check(before.search(rows.rows[:3], 5), rows.rows[:3], 5)
     assert scanner.searches == 0
 

@@ -1,7 +1,7 @@
-"""Writes `data-v1.tar.gz`: a small data folder of format 1, as this version writes it.
+"""Wrote `data-v1.tar.gz`: a small data folder of format 1, as the version of that time wrote it.
 
-Run once, when the format was made: `python -m tests.formats.make_v1`. Never run it again for format 1; a later format
-gets a script and a file of its own.
+It was run once, when the format was made. Run today it writes the same content in a later format, and that into the
+file of format 1: never do so.
 """
 
 from __future__ import annotations

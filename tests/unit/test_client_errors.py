@@ -124,6 +124,15 @@ def test_wrong_fields_and_the_time_to_retry_are_told(script: Script, target: str
     assert "series.id: too long" in caught.value.explained()
 
 
+def test_the_quotas_that_are_used_up_are_told(script: Script, target: str) -> None:
+    violation = error_details_pb2.QuotaFailure.Violation(subject="series:blue", description="at most 3, got 4")
+    script.failures = [status("RESOURCE_EXHAUSTED", error_details_pb2.QuotaFailure(violations=[violation]))]
+    with RetrievalClient(target) as client, pytest.raises(errors.Overloaded) as caught:
+        client.get_series("x")
+    assert caught.value.quota == (errors.QuotaViolation("series:blue", "at most 3, got 4"),)
+    assert "series:blue: at most 3, got 4" in caught.value.explained()
+
+
 def test_an_idempotent_call_is_tried_again_while_the_server_is_unavailable(script: Script, target: str) -> None:
     script.failures = [status("UNAVAILABLE", info("STARTING"))] * 2
     with RetrievalClient(target) as client:

@@ -16,9 +16,12 @@ import torch
 
 from retrieval.embed import EmbedderSettings, create_embedder
 from retrieval.embed.clip import tensors_sha256
+from retrieval.work import Form, Work, WorkBatch, WorkConfig, build
 from serving.errors import FailedState, InvalidInput
+from serving.images import ImageLimits
 from tests.contract.test_embedders import DIM, draw_page, write_tiny_clip
 from tests.unit.test_patches import manifest, synth
+from tests.unit.test_retrieval_embedding import Free
 
 PIXEL_TOLERANCE = 2e-6  # of values up to 2.7
 VECTOR_TOLERANCE = {"fp32": 5e-7, "bf16": 2e-2}  # of unit vectors
@@ -235,3 +238,72 @@ def test_a_closed_embedder_refuses_to_embed(tiny: Path):
     embedder.close()
     with pytest.raises(FailedState, match="closed"):
         embedder.embed([draw_page(1)])
+
+
+def whole_model(folder: Path, name: str):
+    """A small model of random weights with both towers and open_clip's own tokenizer, and its file."""
+    import open_clip
+
+    text = {"context_length": 12, "vocab_size": 49408, "width": 8, "heads": 1, "layers": 1}
+    vision = {"layers": 1, "width": 32, "head_width": 16, "patch_size": 32, "image_size": 64}
+    (folder / f"{name}.json").write_text(json.dumps({"embed_dim": DIM, "vision_cfg": vision, "text_cfg": text}))
+    open_clip.add_model_config(folder / f"{name}.json")
+    model = open_clip.create_model(name, pretrained=None, load_weights=False).eval()
+    torch.save(model.state_dict(), folder / "whole.pt")
+    return model, folder / "whole.pt"
+
+
+def test_texts_are_embedded_by_the_text_tower_of_the_same_weights(tmp_path: Path):
+    import open_clip
+
+    model, weights = whole_model(tmp_path, "panelhue-text")
+    embedder = load(weights, model="panelhue-text")
+    texts = ["a girl with red hair", "a castle at night " * 20]
+    with torch.inference_mode():
+        tokens = open_clip.get_tokenizer("panelhue-text")(texts)
+        expected = torch.nn.functional.normalize(model.encode_text(tokens), dim=-1).numpy()
+    assert embedder.has_text
+    np.testing.assert_allclose(embedder.embed_texts(texts), expected, atol=VECTOR_TOLERANCE["fp32"])
+    assert embedder.embed_texts([]).shape == (0, DIM)
+
+
+def test_a_text_tower_leaves_the_space_as_it_is(tmp_path: Path):
+    model, weights = whole_model(tmp_path, "panelhue-text-2")
+    state = {name: value for name, value in model.state_dict().items() if name.startswith("visual.")}
+    torch.save(state, tmp_path / "image.pt")
+    alone = load(tmp_path / "image.pt", model="panelhue-text-2")
+    assert not alone.has_text
+    assert alone.space == load(weights, model="panelhue-text-2").space
+
+
+def test_weights_without_a_text_tower_refuse_texts(tiny: Path):
+    with pytest.raises(FailedState) as caught:
+        load(tiny).embed_texts(["a castle"])
+    assert caught.value.reason == "EMBEDDER_HAS_NO_TEXT"
+
+
+def test_a_text_tower_that_lacks_tensors_is_refused(tmp_path: Path):
+    model, weights = whole_model(tmp_path, "panelhue-text-3")
+    state = model.state_dict()
+    del state["ln_final.weight"]
+    torch.save(state, weights)
+    with pytest.raises(FailedState, match=r"1 missing: ln_final\.weight"):
+        load(weights, model="panelhue-text-3").embed_texts(["a castle"])
+
+
+def test_a_closed_embedder_refuses_texts(tmp_path: Path):
+    _, weights = whole_model(tmp_path, "panelhue-text-4")
+    embedder = load(weights, model="panelhue-text-4")
+    embedder.close()
+    with pytest.raises(FailedState, match="closed"):
+        embedder.embed_texts(["a castle"])
+
+
+def test_a_worker_embeds_texts(tmp_path: Path):
+    _, weights = whole_model(tmp_path, "panelhue-text-5")
+    form = Form("open_clip", EmbedderSettings(model="panelhue-text-5", weights=weights, device="cpu"))
+    handle = build(WorkConfig({"e": form}, ImageLimits()))
+    texts = ("a castle", "a boat")
+    done = handle(WorkBatch(tuple(Work("text", "e", text=text) for text in texts)), Free())
+    expected = load(weights, model="panelhue-text-5").embed_texts(texts)
+    np.testing.assert_array_equal(np.concatenate([one.vectors for one in done]), expected)

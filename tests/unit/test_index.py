@@ -133,7 +133,7 @@ def test_an_append_that_fails_changes_nothing(monkeypatch):
     rows.put(index, unit(rng, 5, DIM))
     kept, vectors = index.snapshot(), unit(rng, 30, DIM)
 
-    def refuse(*_):
+    def refuse(*_, **__):
         raise MemoryError
 
     with monkeypatch.context() as patch:
@@ -206,6 +206,19 @@ def test_rows_that_float16_cannot_tell_apart_are_ranked_as_float32_ones(precisio
     rng = np.random.default_rng(7)
     rows.put(index, alike(rng, 1000, DIM))
     asked = alike(rng, queries, DIM)
+    rows.check(index.snapshot().search(asked, 12), asked, 12)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("queries", [1, 4, 40])
+def test_rows_that_a_float32_sum_cannot_tell_apart_are_ranked_as_in_float64(precision, queries):
+    rng = np.random.default_rng(7)
+    rows = Rows(64)
+    index = Index(64, CpuScanner(), segment_rows=64, precision=precision, source=rows)
+    base = unit(rng, 1, 64)
+    steps = rng.integers(-1, 2, (1000, 64))
+    rows.put(index, (base + steps * np.spacing(base)).astype(np.float32))
+    asked = unit(rng, queries, 64)
     rows.check(index.snapshot().search(asked, 12), asked, 12)
 
 
@@ -309,7 +322,7 @@ def test_a_mask_is_what_the_rules_say_after_any_history(steps, bound):
             order.append(made.id)
             alive[made.id] = made
         elif what == "change" and made.id in alive:
-            table.replace(made)
+            table.replace([made])
             alive[made.id] = made
         elif what == "remove" and made.id in alive:
             table.remove([made.id])

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from panelhue.common.v1 import common_pb2 as common
 from panelhue.retrieval.v1 import retrieval_pb2 as pb
 from retrieval import codec
-from retrieval.engine import normalised
 from retrieval.gallery import plan
 from retrieval.streams import ahead
 from retrieval.types import GENERATED, Bound, Draft, Found, Hit, Provenance, Reference, Timing
+from retrieval.vectors import normalised
 from serving.errors import InvalidInput
 from serving.fields import Fields
 from serving.geometry import Box
@@ -186,7 +186,7 @@ def test_a_reference_keeps_zero_and_unset_apart():
 
 def test_a_score_stays_within_its_range():
     hit = Hit(0, 0, 1.0000001, reference(), Box(0, 0, 1, 1))
-    assert codec.encode_hits([hit])[0].score == 1.0
+    assert codec.encode_found(Found((hit,), 0, 0, Timing()), pb.SearchVectorsResponse()).hits[0].score == 1.0
 
 
 def test_a_listing_stops_before_it_is_too_large():

@@ -14,6 +14,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 from grpc import StatusCode
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from PIL import Image
 
 from panelhue.common.v1 import common_pb2 as common
@@ -32,6 +33,7 @@ from tests.wire.speaking import (
 )
 
 NOWHERE = "0" * 64
+SERVICES = ["panelhue.retrieval.v1.RetrievalService", "panelhue.retrieval.v1.MaintenanceService"]
 Status = pb.AddReferencesResponse
 Options = pb.RetrieveContextOptions
 
@@ -706,10 +708,16 @@ def test_the_server_tells_its_limits(stub):
     assert info.faiss.endswith("pu)")
 
 
-def test_health_says_serving(retrieval_server):
+@pytest.mark.parametrize("service", ["", *SERVICES])
+def test_health_says_serving(retrieval_server, service):
     with grpc.insecure_channel(retrieval_server.address) as channel:
-        request = health_pb2.HealthCheckRequest(service="panelhue.retrieval.v1.RetrievalService")
+        request = health_pb2.HealthCheckRequest(service=service)
         assert health_pb2_grpc.HealthStub(channel).Check(request).status == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_reflection_lists_every_service(retrieval_server):
+    with grpc.insecure_channel(retrieval_server.address) as channel:
+        assert set(SERVICES) <= set(ProtoReflectionDescriptorDatabase(channel).get_services())
 
 
 def test_a_second_server_on_one_folder_names_the_first(start_retrieval):
