@@ -9,7 +9,9 @@ the first change.
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import functools
 import os
 import resource
 import threading
@@ -35,6 +37,7 @@ DAMAGED = (
     lmdb.ProblemError,
     lmdb.IncompatibleError,
 )
+DIRTY_LIST_BYTES = 2 << 20  # what LMDB allocates for every open environment, and hardly ever touches
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 T = TypeVar("T")
@@ -74,6 +77,7 @@ class Environment:
         self._open()
 
     def _open(self) -> None:
+        keep_large_blocks_apart()
         try:
             self._env = lmdb.open(
                 str(self._path), map_size=self._map_bytes, max_dbs=MAX_DATABASES, max_readers=512, subdir=True
@@ -288,6 +292,19 @@ class Environment:
         limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
         over = limit != resource.RLIM_INFINITY and _file_bytes(self._path) + room + ROOM > limit
         return bool(room) and (over or free_bytes(self._path) < room + ROOM)
+
+
+@functools.cache
+def keep_large_blocks_apart() -> None:
+    """Has the C library take blocks of 2 MiB and more from the system, always, and give them back at once.
+
+    By itself it soon takes them out of memory that was in use before, and clears them: then each open environment holds
+    2 MiB that nobody touches, some 600 MB for 256 of them, measured. Does nothing with other C libraries than glibc.
+    """
+    setting = getattr(ctypes.CDLL(None), "mallopt", None)
+    if setting is not None:
+        setting(-3, DIRTY_LIST_BYTES)  # M_MMAP_THRESHOLD
+        setting(-1, 16 * DIRTY_LIST_BYTES)  # M_TRIM_THRESHOLD, so that smaller blocks are kept for the next array
 
 
 def free_bytes(path: Path) -> int:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
+import sys
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import lmdb
 import numpy as np
@@ -34,6 +38,7 @@ from serving.errors import (
     Unavailable,
 )
 
+ROOT = Path(__file__).resolve().parents[2]
 SPACE = Space("toy/0", "toy", "", "none", "native", 4, True)
 OTHER = Space("toy/1", "toy", "", "other", "native", 2, True)
 SERIES = Series("s", "A series", "toy", SPACE)
@@ -441,3 +446,31 @@ def test_a_copy_becomes_a_series_of_its_own(catalog):
         catalog.adopt(draft, "s")
     assert catalog.adopt(draft, "t").pool.references == 1
     assert catalog.data("t", id_of(b"a")) == b"a"
+
+
+OPEN_MANY = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from retrieval.catalog import Catalog
+from tests.unit.test_store_bulk import SERIES
+
+def memory():
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon")]
+    return int(line.split()[1]) * 1024
+
+catalog = Catalog(Path(sys.argv[1]), min_free_bytes=0)
+before = memory()
+for n in range(80):
+    catalog.create(replace(SERIES, id=f"s{n}"))
+print(memory() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads what the process takes from /proc")
+def test_an_open_environment_takes_little_memory(tmp_path):
+    command = [sys.executable, "-c", OPEN_MANY, str(tmp_path / "data")]
+    path = f"{ROOT}{os.pathsep}{ROOT / 'clients' / 'python'}"
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": path})
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 80 << 20  # LMDB's own lists would be twice that
