@@ -35,8 +35,8 @@ def check(onlooker: Onlooker) -> Iterator[Finding | CheckProgress]:
     The pages themselves come first, then every value by itself, then what values say of each other. Damaged pages can
     end the process: `inspector` runs this in a child.
 
-    Cost: one pass over all values in transactions of `BATCH_BYTES`; before and after it, one transaction each over the
-    trees' pages and over the records, some ten seconds for a million references.
+    Cost: one pass over all values in transactions of `BATCH_BYTES`; before it one transaction over the trees' pages,
+    and after it one over the records, some 10 and 15 µs a reference.
     """
     return _Check(onlooker).run()
 
