@@ -1,6 +1,6 @@
 """Peak device memory of the `colorflow` back-end by setting, counted without a GPU: real networks, no numbers.
 
-The back-end's own runner goes over two pages of the published networks' sizes on the meta device, and the second page's
+The back-end's own runner goes over a page, then a page or batch, of the published networks' sizes on the meta device, and the latter's
 live tensors are counted (`device_memory.py`): what `torch.cuda.max_memory_allocated` would say of them, weights and
 activations apart, stage by stage. The first page loads the networks, so that the second one finds on the device
 whatever stays there.
@@ -18,6 +18,7 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from colorizer.backends.colorflow.styles import STYLES, Backbone, Style
 
 GIB = 1 << 30
 SIZES: tuple[Size, ...] = ((640, 640), (512, 800), (1024, 1600))  # width, height of the page in the canvas
-STEPS = 4  # the scheduler then holds as much as ever; more steps add a few MB of tables
+STEPS = 2  # the scheduler then holds as much as ever; more steps add a few MB of tables
 PRECISION = "bfloat16"
 _SHOWN = ("plain", "ours", "offload")
 _FREE = {"guidance": 1.0}
@@ -103,6 +104,11 @@ class HollowLibrary:
         """See `runner.Library`."""
         return self._made.schedule(style)
 
+    def rest(self) -> None:
+        """All networks wait in RAM again."""
+        for part in self._parts.values():
+            hollowed(part)
+
     def forget(self) -> None:
         """Lets go of the latents that the networks keep for comparisons."""
         self._made.decoded.clear()
@@ -139,10 +145,10 @@ def count(
         steps: of the diffusion.
         attention: see `device_memory.counted`.
 
-    Cost: about 0.5 s a step, mostly Python; no memory to speak of.
+    Cost: a few seconds, half a second of them a step; no memory to speak of.
     """
-    library = HollowLibrary(scale, getattr(torch, variant.precision or PRECISION), beside=variant.beside)
-    library.prepare(style)
+    library = _library(scale, style.name, variant.precision or PRECISION, variant.beside)
+    library.rest()
     recipe = replace(Recipe(style, steps, style.guidance), **variant.recipe)
     peaks: dict[str, Peak] = {}
     with counted(attention) as ledger:
@@ -152,18 +158,28 @@ def count(
             peaks[stage] = max(peaks.get(stage, lap), lap, key=lambda peak: peak.total)
 
         runner = Runner(library, Placing(torch.device("meta"), **variant.placing), clock)
-        _batch(runner, replace(recipe, steps=1), variant.batch, size, 0)
+        _batch(runner, replace(recipe, steps=1), [0], size)
         _settled(library, ledger)
         peaks.clear()
-        _batch(runner, recipe, variant.batch, size, 1)
+        _batch(runner, recipe, range(1, 1 + variant.batch), size)
         _settled(library, ledger)
         return Counted(peaks, ledger.live)
 
 
-def _batch(runner: Runner, recipe: Recipe, pages: int, size: Size, number: int) -> None:
-    ranked, units = patches(size, 0), []
-    for seed in range(number * pages, number * pages + pages):
-        grey = grey_page(refined_size(size), seed)
+@lru_cache(maxsize=1)
+def _library(scale: Scale, style_name: str, precision: str, beside: bool) -> HollowLibrary:
+    library = HollowLibrary(scale, getattr(torch, precision), beside=beside)
+    library.prepare(STYLES[style_name])
+    return library
+
+
+_page, _patches = lru_cache(maxsize=16)(grey_page), lru_cache(maxsize=1)(patches)
+
+
+def _batch(runner: Runner, recipe: Recipe, seeds: Sequence[int], size: Size) -> None:
+    ranked, units = _patches(size, 0), []
+    for seed in seeds:
+        grey = _page(refined_size(size), seed)
         guides = runner.guides(recipe.style, grey, seed if recipe.parity else None)
         # What comes back from the device is black. Two black pages would pass for one, whose features are kept.
         units.append(Unit(replace(guides, detail=grey), size, ranked, seed))
