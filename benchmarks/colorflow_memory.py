@@ -1,8 +1,8 @@
 """Peak device memory of the `colorflow` back-end by setting, counted without a GPU: real networks, no numbers.
 
-The back-end's own runner goes over a page, then a page or batch, of the published networks' sizes on the meta device, and the latter's
-live tensors are counted (`device_memory.py`): what `torch.cuda.max_memory_allocated` would say of them, weights and
-activations apart, stage by stage. The first page loads the networks, so that the second one finds on the device
+The back-end's own runner goes over one page and then a batch on the meta device, with networks of the published sizes,
+and the batch's live tensors are counted (`device_memory.py`): what `torch.cuda.max_memory_allocated` would say of them,
+weights and activations apart, stage by stage. The first page loads the networks, so that the batch finds on the device
 whatever stays there.
 
 Not counted, as no tensor holds it: the CUDA context (a few hundred MiB), workspaces of cuDNN and cuBLAS, temporaries
@@ -39,7 +39,8 @@ GIB = 1 << 30
 SIZES: tuple[Size, ...] = ((640, 640), (512, 800), (1024, 1600))  # width, height of the page in the canvas
 STEPS = 2  # the scheduler then holds as much as ever; more steps add a few MB of tables
 PRECISION = "bfloat16"
-_SHOWN = ("plain", "ours", "offload")
+_EVERYWHERE = ("plain", "ours", "no-guidance", "offload")
+_FIRST_ALONE = ("no-refine", "vae-tiling", "offload-no-guidance", "batch-8", "batch-8-unsliced")
 _FREE = {"guidance": 1.0}
 _STAGE = {"by_stage": True}
 _SLICED = {"vae_slicing": True}
@@ -54,8 +55,6 @@ VARIANTS = (
     Variant("vae-tiling", "vae_tiling", "approximate", placing={"vae_tiling": True}),
     Variant("offload", 'offload = "stage"', placing=_STAGE),
     Variant("offload-no-guidance", "the same, guidance off", "other", placing=_STAGE, recipe=_FREE),
-    Variant("offload-tiling", "the same with vae_tiling, guidance on", "approximate",
-            placing=_STAGE | {"vae_tiling": True}),
     Variant("batch-4", "four pages at once", batch=4, placing=_SLICED),
     Variant("batch-4-offload", 'four pages at once, offload = "stage"', batch=4, placing=_SLICED | _STAGE),
     Variant("batch-4-unsliced", "four pages at once, vae_slicing off", batch=4),
@@ -231,19 +230,21 @@ def resident_weights(scale: Scale) -> dict[str, Any]:
 
 
 def wanted(styles: Sequence[str], sizes: Sequence[Size], names: Sequence[str]) -> list[tuple[str, Size, Variant]]:
-    """Rows in order: batches at the first size alone; of `shading`, with the networks and work of `sketch`, one row.
+    """Rows in order: everything for the first style and size, of the others what differs there.
 
-    A size of as many pixels as the first takes about as much: three rows show it.
+    `shading` has the networks and the work of `sketch`, so one row; a size of as many pixels as the first takes about
+    as much as that.
     """
     first = sizes[0]
 
     def wants(style: str, size: Size, variant: Variant) -> bool:
         if names:
             return variant.name in names
+        if style == "shading":
+            return variant.name == OURS.name and size == first
         if size == first:
-            return style != "shading" or variant.name == OURS.name
-        alike = size[0] * size[1] == first[0] * first[1]
-        return style != "shading" and variant.batch == 1 and (not alike or variant.name in _SHOWN)
+            return style == styles[0] or variant.name not in _FIRST_ALONE
+        return variant.name in _EVERYWHERE
 
     return [(s, size, v) for s in styles for size in sizes for v in VARIANTS if wants(s, size, v)]
 

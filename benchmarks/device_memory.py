@@ -46,7 +46,7 @@ class Peak:
         return self.total - self.weights
 
 
-class Ledger(TorchDispatchMode):
+class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types there
     """Keeps the account of one device's storages while it is entered.
 
     Args:
@@ -55,7 +55,7 @@ class Ledger(TorchDispatchMode):
     """
 
     def __init__(self, device: str = "meta", block: int = BLOCK) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # nor there
         self._device, self._block = device, block
         self._sizes: dict[weakref.ref[Any], tuple[int, bool]] = {}
         self._known: weakref.WeakKeyDictionary[Any, weakref.ref[Any]] = weakref.WeakKeyDictionary()
