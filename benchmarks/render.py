@@ -136,6 +136,60 @@ def colorflow_cpu() -> str:
     return "\n\n".join([table(header, lines), said, provenance("colorflow_cpu")])
 
 
+MEMORY = {
+    "plain": "plain: float16, both guidance halves in full, LoRA beside the weights",
+    "ours": "one page, all defaults",
+    "ours-math": "the same where no fused attention runs",
+    "no-guidance": "`guidance=1`",
+    "no-refine": "`refine=off`",
+    "vae-tiling": "`vae_tiling` (approximate)",
+    "offload": '`offload = "stage"`',
+    "offload-no-guidance": '`offload = "stage"`, `guidance=1`',
+    "batch-4": "four pages at once (the default `batch`)",
+    "batch-4-offload": 'four pages, `offload = "stage"`',
+    "batch-4-unsliced": "four pages, `vae_slicing = false`",
+    "batch-8": "eight pages at once",
+    "batch-8-unsliced": "eight pages, `vae_slicing = false`",
+}
+
+
+def colorflow_memory(style: str) -> str:
+    """Peak memory of a style by setting: at the first size with its parts, at the others the sum alone."""
+    results = load("colorflow_memory")["results"]
+    rows = {tuple(key.split("/")): row for key, row in results["rows"].items() if key.startswith(f"{style}/")}
+    sizes = list(dict.fromkeys(size for _, size, _ in rows))
+    lines = []
+    for name, said in MEMORY.items():
+        if (first := rows.get((style, sizes[0], name))) is None:
+            continue
+        others = [rows.get((style, size, name)) for size in sizes[1:]]
+        lines.append(
+            [
+                said,
+                f"**{first['peak_gib']:.1f}**",
+                f"{first['weights_gib']:.1f}",
+                f"{first['activations_gib']:.1f}",
+                first["stage"],
+                *(f"{row['peak_gib']:.1f}" if row else "" for row in others),
+            ]
+        )
+    header = [f"`{style}`", f"{sizes[0]}, GiB", "of it weights", "activations", "fullest stage", *sizes[1:]]
+    return table(header, lines)
+
+
+def colorflow_weights() -> str:
+    """Weights that each style keeps on the device, and where the figures of memory come from."""
+    results = load("colorflow_memory")["results"]
+    styles, text = results["styles_gib"], results["text_encoders_gib"]
+    each = ", ".join(f"`{name}` {size:.1f}" for name, size in styles.items() if name != "all")
+    said = (
+        f"Weights on the device in half precision, GiB: {each}, all three together {styles['all']:.1f}. The text "
+        f"encoders would add {text['gray']:.1f} (CLIP) and {text['sketch']:.1f} (T5) if they stayed; `plain` is without "
+        "them, too."
+    )
+    return "\n\n".join([said, provenance("colorflow_memory")])
+
+
 def serving() -> str:
     """Search, ingest, cold start, colouring and memory."""
     r = load("serving")["results"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file
 
 from colorizer.backends.colorflow.guider_sd import Residuals
-from colorizer.backends.colorflow.sd import predict
+from colorizer.backends.colorflow.sd import consume, predict
 from colorizer.backends.colorflow.trunk import keys_values, time_embeddings
 
 TOLERANCE = 1e-4
@@ -78,3 +79,17 @@ def test_residuals_of_one_half_serve_both_halves(unet: Any, io: dict[str, torch.
     doubled = io | {name: io[name].repeat(size) for name, size in sizes.items()}
     found = _predict(unet, doubled, 0, _timestep(shared_dir, 0), residuals)
     assert (found - io["0.out"]).abs().max() <= TOLERANCE
+
+
+def test_residuals_that_are_consumed_give_the_same_noise_and_are_freed(unet: Any, io: dict[str, torch.Tensor]) -> None:
+    kept = tuple(io[f"0.{name}"] for name in NAMES)
+    given = [residual.clone() for residual in kept]
+    gone = [weakref.ref(residual) for residual in given]
+    with torch.inference_mode():
+        text = keys_values(unet, io["0.encoder_hidden_states"])
+        (embedding,) = time_embeddings(unet, torch.tensor([500]), len(io["0.sample"]))
+        found = consume(unet, io["0.sample"], embedding, text, given)
+        expected = predict(unet, io["0.sample"], embedding, text, kept)
+    assert torch.equal(found, expected)
+    assert given == []
+    assert [residual() for residual in gone] == [None] * len(NAMES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -77,10 +78,17 @@ class FolderLibrary:
         return folder.network(part_named(part), dtype=self._dtype)
 
     def text(self, style: Style) -> Text:
-        """The embeddings of the style's two prompts; computed once and kept in a small file."""
+        """The embeddings of the style's two prompts; computed once and kept in a small file.
+
+        An encoder that does not fit on the device (PixArt's takes 9 GB in half precision) works on the CPU.
+        """
         found = self._folder.homes.find(part_named(f"{style.backbone}/text_encoder"))
         encoder = None if found.missing or found.folder is None else found.folder.parent
-        return text_for(style.backbone, self._prompts, encoder=encoder, device=self._device, dtype=self._dtype)
+        with contextlib.suppress(torch.OutOfMemoryError):
+            return text_for(style.backbone, self._prompts, encoder=encoder, device=self._device, dtype=self._dtype)
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        return text_for(style.backbone, self._prompts, encoder=encoder, device="cpu", dtype=self._dtype)
 
     def _has_prompts(self, style: Style) -> bool:
         """Whether the embeddings of its prompts are kept, so that no text encoder is needed."""

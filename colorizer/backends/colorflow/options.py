@@ -67,7 +67,9 @@ class Settings(BaseModel):
         "no caller waits for kernels to be compiled. [default: none]",
     )
     channels_last: bool = Field(False, description="Memory layout of the convolutional networks.")
-    vae_slicing: bool = Field(False, description="The VAE takes one picture at a time; exact.")
+    vae_slicing: bool = Field(
+        True, description="The refinement takes one picture at a time; exact. off: a batch at once, far more memory."
+    )
     vae_tiling: bool = Field(
         False,
         description="The VAE works in tiles: far less memory, slightly other colours, since its norms are global.",

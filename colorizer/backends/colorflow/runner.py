@@ -185,6 +185,7 @@ class Runner:
         self, recipe: Recipe, units: Sequence[Unit], draws: sampling.Draws, progress: Progress, look: Look | None
     ) -> UInt8[np.ndarray, "pages _high _wide 3"]:
         style, device = recipe.style, self._placing.device
+        text = self._prompts(style)  # first of all: where it is not kept yet, the encoder needs the room
         canvas = _signed([np.asarray(_canvas(unit)) for unit in units])
         with self._stage("encode", f"{style.backbone}/vae") as (vae,):
             condition = sampling.encode_condition(vae, canvas, draws.posterior)
@@ -193,8 +194,8 @@ class Runner:
             denoiser = self._denoiser(recipe, nets)
             scheduler = self._scheduler(style)
             timesteps = sampling.timesteps_for(scheduler, recipe.steps)
-            text = self._prompts(style) if recipe.guidance > 1 else empty_only(self._prompts(style))
-            run: sampling.Run = denoiser.begin(condition, len(units), recipe.guidance, timesteps, text)
+            words = text if recipe.guidance > 1 else empty_only(text)
+            run: sampling.Run = denoiser.begin(condition, len(units), recipe.guidance, timesteps, words)
             watched = Watched(run, scheduler.alphas_cumprod, timesteps) if look else None
 
             def stepped(done: int, steps: int) -> None:

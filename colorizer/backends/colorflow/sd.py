@@ -34,10 +34,22 @@ def predict(
         text: `trunk.keys_values(unet, …)` of as many rows as the latents.
         residuals: from the guider, in the order of the walk; empty for none.
     """
-    queue = iter(residuals)
+    return consume(unet, latents, embedding, text, list(residuals))
+
+
+def consume(
+    unet: Any,
+    latents: Float[Tensor, "rows 4 h w"],
+    embedding: Float[Tensor, "_some e"],
+    text: Sequence[KeyValue],
+    residuals: list[Tensor],
+) -> Float[Tensor, "rows 4 h w"]:
+    """As `predict`, but empties the list, so that a residual that nobody else holds is freed once it has been added."""
+    there = bool(residuals)
+    residuals.reverse()
 
     def add(hidden: Tensor) -> Tensor:
-        return _add(hidden, next(queue)) if residuals else hidden
+        return _add(hidden, residuals.pop()) if there else hidden
 
     hidden = walk(unet, unet.conv_in(latents), embedding, text, add)
     noise: Tensor = unet.conv_out(unet.conv_act(unet.conv_norm_out(hidden)))
@@ -112,7 +124,8 @@ class SDDenoiser(Steps):
         text: tuple[KeyValue, ...],
     ) -> Float[Tensor, "all 4 h w"]:
         """The noise of all rows of one step: tensors in, a tensor out, and no state."""
-        return self.denoise(latents, self.guide(latents, condition, guider_embedding), embedding, text)
+        residuals = list(self.guide(latents, condition, guider_embedding))
+        return consume(self.unet, _fill(latents, text[0][0].shape[0]), embedding, text, residuals)
 
     def guide(
         self,

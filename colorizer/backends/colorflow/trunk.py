@@ -47,8 +47,9 @@ def walk(
     hidden = after(_mid(net.mid_block, hidden, embedding, queue))
     for block in net.up_blocks:
         for resnet, attention in _layers(block):
-            joined = torch.cat([hidden, skips.pop()], dim=1)
-            hidden = after(_layer(resnet, attention, joined, embedding, queue))
+            joined = [torch.cat([hidden, skips.pop()], dim=1)]
+            del hidden  # neither it nor what is joined is wanted beyond the resnet, at this level's largest moment
+            hidden = after(_layer(resnet, attention, joined.pop(), embedding, queue))
         for sampler in block.upsamplers or ():
             hidden = after(sampler(hidden, skips[-1].shape[2:]))  # the skip's own size, so odd sizes work
     return hidden
