@@ -84,13 +84,15 @@ generate: dev  ## the Python stubs from the protos, and the tables of docs/BENCH
 image: dev  ## the image of the contract that `make check` compares with; only at a release
 	cd protos && ../$(BIN)/buf build -o released.binpb
 
-.PHONY: bench-quality bench-recall bench-serving bench-colorflow bench-colorflow-gpu
+.PHONY: bench-quality bench-recall bench-serving bench-peers bench-colorflow bench-colorflow-gpu
 bench-quality: dev  ## colour error on COMICS=DIR through the real servers
 	$(BIN)/python -m benchmarks.comic_quality --comics $(COMICS)
 bench-recall: dev  ## does a degraded page find itself; COMICS=DIR; see --help for open_clip
 	$(BIN)/python -m benchmarks.recall --comics $(COMICS) --embedder structure
 bench-serving: dev  ## overhead, ingest, cold start, memory; COMICS=DIR
 	$(BIN)/python -m benchmarks.serving --comics $(COMICS)
+bench-peers: dev  ## retrieval beside other products, each in an environment of its own; resumes; ARGS="--only faiss", see --help
+	$(BIN)/python -m benchmarks.retrieval_vs_peers $(ARGS)
 bench-colorflow: dev  ## what each saving of colorflow gives, networks of a middle size on the CPU
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.colorflow_cpu
 bench-colorflow-gpu: dev  ## colorflow at its real size on a GPU, random weights; ARGS="--minutes 9", see --help

@@ -1,17 +1,18 @@
 """This server beside other products that keep and search vectors, at the same vectors and under the same limits.
 
-Each product is reached through its own public client and runs in an environment and in processes of its own; a cell is one
-product in one kind at one size, and may take ten minutes and 12 GB (all of its processes together). A time-out, an
+Each product is reached through its own public client and runs in an environment and in processes of its own. A cell is
+one product in one kind at one size, and may take ten minutes and 12 GB (all of its processes together). A time-out, an
 overrun and a failure are results. Each cell is written when it ends, and a second run goes on where the first stopped.
 
 A cell inserts all rows in batches of a size natural to the product (`insert_per_s`: up to the last acknowledgement),
 lets it do what it wants before a search, kills it (SIGKILL) and starts it again: `restart_to_first_answer_s` runs from
-the start of the process (a server's own; in process, the Python interpreter's) to the first search that finds one of the
-last rows, with a warm file cache. Then searches for the 3 best, of 1 and of 4 queries a call, by 1 client and by 16 at
-once (processes for a server, threads in process), without a bound and under `chapter <= N`, which passes half: after a
-warm-up, up to 1000 calls or 5 s a client. `rss_mb` is the resident set afterwards, of the server's processes, or of the whole process for
-a product in process; `disk_mb` is what its files occupy. Recall is against float64: a hit counts if its true score is at
-least the third best minus 1e-6. The vectors are described in `benchmarks/peers/vectors.py`.
+the start of the process (a server's own; in process, the Python interpreter's) to the first search that finds one of
+the last rows, with a warm file cache. Then come searches for the 3 best, of 1 and of 4 queries a call, by 1 client and
+by 16 at once (processes for a server, threads in process), without a bound and under `chapter <= N`, which passes half:
+after a warm-up, up to 1000 calls or 5 s a client. `rss_mb` is the resident set afterwards, of the server's processes,
+or of the whole process for a product in process; `disk_mb` is what its files occupy. Recall is against float64: a hit
+counts if its true score is at least the third best minus 1e-6. The vectors are described in
+`benchmarks/peers/vectors.py`.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from typing import Any
 
 from benchmarks.peers.environments import python_of
 from benchmarks.peers.kinds import KINDS, LARGE, Kind
-from benchmarks.peers.runner import ROOT, SECONDS, Limits, rows_of, run_cell
+from benchmarks.peers.runner import FIGURE_SECONDS, ROOT, SECONDS, Limits, rows_of, run_cell
 from benchmarks.peers.vectors import make
 from benchmarks.report import RESULTS, meta, write_results
 
@@ -91,7 +92,7 @@ def measure(kind: Kind, size: Size, cache: Path, environments: Path, limits: Lim
 
 def run(args: argparse.Namespace) -> None:
     """Runs what is not done yet."""
-    limits = Limits(seconds=args.seconds)
+    limits = Limits(seconds=args.seconds, figure_seconds=args.figure_seconds)
     rows = read_rows(args.out)
     begin = time.monotonic()
     for kind, size in planned(args.only, sizes(args.rows, args.dims)):
@@ -122,6 +123,7 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="also cells that are done, however they ended")
     parser.add_argument("--minutes", type=float, help="begin no cell after this time")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="limit of a cell; default 600")
+    parser.add_argument("--figure-seconds", type=float, default=FIGURE_SECONDS, help="of one figure's calls; default 5")
     parser.add_argument("--cache", type=Path, default=CACHE, help="vectors, environments, logs; default build/peers")
     parser.add_argument("--venvs", type=Path, help="folder of the environments; default: below --cache")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON; default benchmarks/results")

@@ -84,7 +84,7 @@ def first_answer(product: Product, spec: dict[str, Any]) -> None:
 
 def figure(run: Crew, product: Product, queries: int, spec: dict[str, Any], bound: int | None) -> tuple[Answers, str]:
     """Latency and answers under the product's fastest setting, and that setting."""
-    tried = [(run(Job(queries, spec["k"], bound, setting)), setting) for setting in product.settings()]
+    tried = [(run(Job(queries, spec["k"], bound, setting, spec["seconds"])), setting) for setting in product.settings()]
     return min(tried, key=lambda pair: float(np.median(pair[0].seconds)))
 
 

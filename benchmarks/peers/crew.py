@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from benchmarks.peers.product import Product, Search, adapter
 
 WARM_UP_CALLS, WARM_UP_SECONDS = 20, 1.0
-MOST_CALLS, MOST_SECONDS, FEWEST_CALLS = 1000, 5.0, 3
+MOST_CALLS, FEWEST_CALLS = 1000, 3
 WAIT_SECONDS = 300.0  # for the slowest client's warm-up
 
 
@@ -30,6 +30,7 @@ class Job:
     k: int
     bound: int | None  # highest chapter, thousandths
     setting: str  # one of the product's own
+    seconds: float  # after which no client begins another call
 
 
 @dataclass(frozen=True)
@@ -46,18 +47,18 @@ def join(parts: list[Answers]) -> Answers:
     return Answers(*(np.concatenate([getattr(p, name) for p in parts]) for name in ("seconds", "asked", "ids")))
 
 
-def calls(
-    search: Search, queries: NDArray[np.float32], per_call: int, offset: int, ready: Callable[[], object]
-) -> Answers:
+def calls(search: Search, queries: NDArray[np.float32], job: Job, offset: int, ready: Callable[[], object]) -> Answers:
     """Searches one after the other, after a warm-up and once everybody is ready."""
+    per_call = job.queries
     blocks = [np.arange(first, first + per_call) for first in range(0, len(queries) - per_call + 1, per_call)]
     begin, done = time.perf_counter(), 0
     while not done or (done < WARM_UP_CALLS and time.perf_counter() - begin < WARM_UP_SECONDS):
         search(queries[blocks[(offset + done) % len(blocks)]])
         done += 1
     ready()
-    seconds, asked, ids = [], [], []
-    end = time.perf_counter() + MOST_SECONDS
+    seconds: list[float] = []
+    asked, ids = [], []
+    end = time.perf_counter() + job.seconds
     while len(seconds) < FEWEST_CALLS or (len(seconds) < MOST_CALLS and time.perf_counter() < end):
         block = blocks[(offset + len(seconds)) % len(blocks)]
         given = queries[block]
@@ -71,7 +72,7 @@ def calls(
 
 def alone(product: Product, queries: NDArray[np.float32], job: Job) -> Answers:
     """One client, in this thread."""
-    return calls(product.searcher(job.k, job.bound, job.setting), queries, job.queries, 0, lambda: None)
+    return calls(product.searcher(job.k, job.bound, job.setting), queries, job, 0, lambda: None)
 
 
 Crew = Callable[[Job], Answers]
@@ -83,7 +84,7 @@ def _threads(product: Product, queries: NDArray[np.float32], clients: int, job: 
     def one(number: int) -> Answers:
         try:
             search = product.connect(product.reach()).searcher(job.k, job.bound, job.setting)
-            return calls(search, queries, job.queries, 13 * number, gate.wait)
+            return calls(search, queries, job, 13 * number, gate.wait)
         except BaseException:
             gate.abort()
             raise
@@ -98,7 +99,7 @@ def _client(pipe: Connection, gate: Any, name: str, reach: Any, queries: NDArray
     while (job := pipe.recv()) is not None:
         try:
             search = product.searcher(job.k, job.bound, job.setting)
-            pipe.send(calls(search, queries, job.queries, 13 * number, lambda: gate.wait(WAIT_SECONDS)))
+            pipe.send(calls(search, queries, job, 13 * number, lambda: gate.wait(WAIT_SECONDS)))
         except BaseException as error:
             gate.abort()
             pipe.send(RuntimeError(f"{type(error).__name__}: {error}"))

@@ -31,13 +31,9 @@ def python_of(environments: Path, name: str, packages: Sequence[str]) -> Path:
     if mark.exists() and mark.read_text() == wanted:
         return python
     shutil.rmtree(place, ignore_errors=True)
-    venv.create(place, with_pip=True)
-    done = subprocess.run(
-        [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *BASE, *packages],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    venv.create(place, symlinks=True)
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "--disable-pip-version-check", "install", "--quiet"]
+    done = subprocess.run([*pip, *BASE, *packages], capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(packages)} cannot be installed: {done.stderr.strip()[-300:]}")
     mark.write_text(wanted)

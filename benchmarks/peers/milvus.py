@@ -17,7 +17,7 @@ START_SECONDS = 180.0
 
 
 class MilvusLite(Product):
-    """A Python re-implementation of the server in a thread of this process; option `index`: AUTOINDEX, FLAT, …"""
+    """The server written anew in Python, in a thread of this process; option `index`: AUTOINDEX, FLAT and so on."""
 
     packages = ("milvus-lite", "pymilvus")
     ground = "patches.db"

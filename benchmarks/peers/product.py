@@ -49,6 +49,7 @@ class Product(ABC):
 
     def acknowledged(self) -> None:
         """Returns once every insert is acknowledged."""
+        return
 
     def settle(self) -> str:
         """What the product wants between the last insert and the first search, done, and said in a few words."""
@@ -56,7 +57,7 @@ class Product(ABC):
 
     @abstractmethod
     def searcher(self, k: int, bound: int | None, setting: str) -> Search:
-        """A search for the `k` nearest rows, of chapters up to `bound` if one is given; made in the thread that uses it.
+        """A search for the `k` nearest rows, of chapters up to `bound` if one is given; made where it is used.
 
         Raises:
             NotImplementedError: the product has no bounds.
@@ -86,6 +87,7 @@ class Product(ABC):
 
     def kill(self) -> None:
         """Ends the server without warning; the process of a product without one ends itself."""
+        return
 
     def close(self) -> None:
         """Ends all that was started."""
@@ -97,9 +99,10 @@ class Product(ABC):
 
 
 def adapter(name: str) -> type[Product]:
-    """The adapter `module:class`, loaded."""
+    """The adapter `module:class`, loaded; a module without a package is one of this package."""
     module, _, kind = name.partition(":")
-    found: type[Product] = getattr(importlib.import_module(f"benchmarks.peers.{module}"), kind)
+    place = module if "." in module else f"benchmarks.peers.{module}"
+    found: type[Product] = getattr(importlib.import_module(place), kind)
     return found
 
 

@@ -19,7 +19,7 @@ from benchmarks.peers.vectors import TOP, Data, recall
 from benchmarks.peers.watch import watched
 
 ROOT = Path(__file__).resolve().parents[2]
-SECONDS, MEMORY_BYTES = 600.0, 12e9
+SECONDS, MEMORY_BYTES, FIGURE_SECONDS = 600.0, 12e9, 5.0
 MEASURED = (
     "insert_per_s", "search_p50_ms", "search_p95_ms", "recall_at_3", "bounded_p50_ms", "bounded_p95_ms",
     "bounded_recall_at_3", "restart_to_first_answer_s", "rss_mb", "disk_mb",
@@ -32,6 +32,7 @@ class Limits:
 
     seconds: float = SECONDS
     memory_bytes: float = MEMORY_BYTES
+    figure_seconds: float = FIGURE_SECONDS  # of one figure's calls
 
 
 def environment(kind: Kind) -> dict[str, str]:
@@ -59,6 +60,7 @@ def run_cell(kind: Kind, data: Data, python: Path, scratch: Path, limits: Limits
     spec = {
         "adapter": kind.adapter, "folder": str(scratch / "data"), "dim": data.dim, "rows": data.rows, "k": TOP,
         "bound": data.bound, "data": str(data.folder), "out": str(out), "options": dict(kind.options),
+        "seconds": limits.figure_seconds,
     }  # fmt: skip
     begin = time.monotonic()
     state = "ok"
@@ -126,7 +128,7 @@ def rows_of(kind: Kind, data: Data, out: Path, state: str, seconds: float) -> li
                 {
                     "product": kind.product, "kind": kind.kind, "rows": data.rows, "dim": data.dim,
                     "clients": clients, "queries": queries, "state": "ok" if whole else state,
-                    **{key: None for key in MEASURED}, **common, **figures,
+                    **dict.fromkeys(MEASURED), **common, **figures,
                     "sync": kind.sync, "versions": inserting.get("versions", ""),
                     "notes": "; ".join([*notes, *said]),
                 }

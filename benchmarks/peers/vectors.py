@@ -47,13 +47,14 @@ class Data:
 
 
 def _units(rng: np.random.Generator, count: int, dim: int) -> Float32[np.ndarray, "count dim"]:
-    made = rng.standard_normal((count, dim), dtype=np.float32)
+    made: np.ndarray = rng.standard_normal((count, dim), dtype=np.float32)
     made /= np.linalg.norm(made, axis=1, keepdims=True)
     return made
 
 
 def _normed(sums: Float32[np.ndarray, "n dim"]) -> Float32[np.ndarray, "n dim"]:
-    return (sums / np.linalg.norm(sums, axis=1, keepdims=True)).astype(np.float32)
+    normed: np.ndarray = (sums / np.linalg.norm(sums, axis=1, keepdims=True)).astype(np.float32)
+    return normed
 
 
 class Patches:
@@ -74,7 +75,8 @@ class Patches:
         scene = self._scenes[rng.choice(own, CHAPTER // PAGE)]
         mine = _units(rng, 1, self._dim)
         page = _units(rng, CHAPTER // PAGE, self._dim)
-        return SERIES_SHARE * self._series + SCENE_SHARE * scene + CHAPTER_SHARE * mine + PAGE_SHARE * page
+        sums: np.ndarray = SERIES_SHARE * self._series + SCENE_SHARE * scene + CHAPTER_SHARE * mine + PAGE_SHARE * page
+        return sums
 
     def chapter(self, chapter: int) -> Float32[np.ndarray, "patches dim"]:
         """The patches of a chapter, unit vectors."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -87,10 +88,8 @@ def _resident(process: psutil.Process) -> int:
 def _end(process: subprocess.Popen[bytes], seen: dict[int, psutil.Process]) -> None:
     """Kills the process and everybody it ever had below it; psutil knows a process from a later one of the same id."""
     seen.update((one.pid, one) for one in tree(process.pid))
-    try:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        pass
     for one in seen.values():
         try:
             one.kill()
