@@ -130,7 +130,7 @@ def main() -> None:
     try:
         {"fill": fill, "serve": serve}[phase](product, spec, out)
     except Exception as error:
-        say(out, "trouble", {"what": f"{type(error).__name__}: {error}"[:500]})
+        say(out, "trouble", {"what": " ".join(f"{type(error).__name__}: {error}".split())[:300]})
         raise
     finally:
         product.kill()

@@ -34,7 +34,10 @@ STRACE = "(strace of a fill)"
 CHROMA = ("chromadb==1.5.9",)
 CHROMA_SYNC = f"every acknowledged batch: SQLite syncs its journal and file at each commit {STRACE}"
 LITE = ("milvus-lite==3.2.2", "pymilvus==3.0.2")
-LITE_SYNC = f"nothing before flush: the log is written but synced only when it is closed {STRACE}; survives a kill"
+LITE_SYNC = (
+    f"nothing before flush: the log is written, but synced only when it is closed {STRACE}; survives a kill, though "
+    "one while its background index is written was seen to leave a collection that it refuses to load"
+)
 MILVUS = ("milvus==2.3.5", "pymilvus==3.0.2")
 MILVUS_SYNC = f"etcd's metadata only; the rows' log (RocksDB) is written, not synced {STRACE}; survives a kill"
 LANCE = ("lancedb==0.40.0", "pyarrow==26.0.1")

@@ -14,6 +14,21 @@ from benchmarks.peers.product import Product, Search, padded
 
 NAME = "patches"
 START_SECONDS = 180.0
+QUIET_SECONDS = 3.0
+
+
+def quiet(folder: Path, seconds: float) -> None:
+    """Returns once no file below the folder has changed for so long.
+
+    milvus-lite builds its index in the background and says that it is finished at once; a kill while the index file is
+    being written leaves a collection that it then refuses to load.
+    """
+    last, since = None, time.monotonic()
+    while time.monotonic() - since < seconds:
+        state = sorted((str(path), path.stat().st_size) for path in folder.rglob("*") if path.is_file())
+        if state != last:
+            last, since = state, time.monotonic()
+        time.sleep(0.2)
 
 
 class MilvusLite(Product):
@@ -54,7 +69,8 @@ class MilvusLite(Product):
 
     def settle(self) -> str:
         self._client.flush(NAME)
-        return "flush"
+        quiet(self.folder, QUIET_SECONDS)
+        return f"flush, and {QUIET_SECONDS:.0f} s without a change of its files"
 
     def searcher(self, k: int, bound: int | None, setting: str) -> Search:
         client = self._reached()

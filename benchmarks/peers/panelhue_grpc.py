@@ -90,6 +90,9 @@ class PanelhueServer(Product):
     def acknowledged(self) -> None:
         while self._waiting:
             self._answer()
+        self._out.put(None)
+        if next(self._answers, None) is not None:
+            raise RuntimeError("the server answered for a batch that it was not sent")
 
     def searcher(self, k: int, bound: int | None, setting: str) -> Search:
         limit = Bound() if bound is None else Bound(max_chapter=bound)
