@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks import retrieval_vs_peers
+from benchmarks import render, render_peers, retrieval_vs_peers
 from benchmarks.peers.environments import python_of
 from benchmarks.peers.kinds import KINDS, Kind
 from benchmarks.peers.runner import MEASURED, Limits, run_cell
@@ -248,3 +249,55 @@ def test_every_kind_is_told_apart():
 def test_packages_that_cannot_be_installed_are_a_reason(tmp_path: Path):
     with pytest.raises(RuntimeError, match="cannot be installed"):
         python_of(tmp_path, "wrong", ("not a requirement!",))
+
+
+def test_a_cell_needs_no_more_than_numpy_and_psutil():
+    code = (
+        "import sys; before = set(sys.modules); import benchmarks.peers.cell; "
+        "print(*{name.split('.')[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) <= {"__mp_main__", "benchmarks", "numpy", "psutil"}
+
+
+def row(product: str, kind: str, queries: int = 1, state: str = "ok", **figures: float) -> dict[str, Any]:
+    named = {"product": product, "kind": kind, "rows": 100_000, "dim": 512, "clients": 1, "queries": queries}
+    said = {"state": state, "sync": "all of it", "versions": "1.0", "notes": ""}
+    return {**named, **said, **dict.fromkeys(MEASURED), **figures}
+
+
+@pytest.fixture
+def rendered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    def called(*cells: dict[str, Any]) -> str:
+        meta = {"command": "a command", "machine": "a machine", "commit": "abc", "date": "2026-11-25"}
+        (tmp_path / "retrieval_vs_peers.json").write_text(json.dumps({"meta": meta, "cells": cells}))
+        for module in (render, render_peers):
+            monkeypatch.setattr(module, "RESULTS", tmp_path)
+        return render_peers.peers()
+
+    return called
+
+
+def test_a_latency_within_the_target_is_said_to_be(rendered: Any):
+    floor = row("faiss", "in process", search_p50_ms=4.0)
+    assert "p50 6.90 ms, wanted 7.00: reached" in rendered(floor, row("panelhue", "server", search_p50_ms=6.9))
+    assert "wanted 7.00: **not reached**" in rendered(floor, row("panelhue", "server", search_p50_ms=7.1))
+
+
+def test_a_server_that_is_ahead_is_named(rendered: Any):
+    ours = row("panelhue", "server", insert_per_s=100.0, restart_to_first_answer_s=1.0)
+    other = row("chromadb", "server over HTTP", insert_per_s=200.0, restart_to_first_answer_s=2.0)
+    text = rendered(ours, other)
+    assert "insert: **behind** chromadb, server over HTTP" in text
+    assert "restart: ahead of every other server" in text
+
+
+def test_a_product_in_process_is_no_server_to_be_ahead_of(rendered: Any):
+    ours = row("panelhue", "server", insert_per_s=100.0)
+    others = (row("chromadb", "server over HTTP", insert_per_s=50.0), row("lancedb", "in process", insert_per_s=900.0))
+    assert "insert: ahead of every other server" in rendered(ours, *others)
+
+
+def test_how_a_cell_ended_is_in_its_row(rendered: Any):
+    text = rendered(row("qdrant-client", "python emulation in process", state="timeout"))
+    assert "| qdrant-client, python emulation in process |  |  |  |  | timeout |" in text
