@@ -84,13 +84,24 @@ generate: dev  ## the Python stubs from the protos, and the tables of docs/BENCH
 image: dev  ## the image of the contract that `make check` compares with; only at a release
 	cd protos && ../$(BIN)/buf build -o released.binpb
 
-.PHONY: bench-quality bench-recall bench-serving bench-colorflow bench-colorflow-memory bench-colorflow-gpu
+.PHONY: bench-quality bench-recall bench-serving bench-peers bench-residency bench-growth bench-kills bench-retrieval-gpu
+.PHONY: bench-colorflow bench-colorflow-memory bench-colorflow-gpu
 bench-quality: dev  ## colour error on COMICS=DIR through the real servers
 	$(BIN)/python -m benchmarks.comic_quality --comics $(COMICS)
 bench-recall: dev  ## does a degraded page find itself; COMICS=DIR; see --help for open_clip
 	$(BIN)/python -m benchmarks.recall --comics $(COMICS) --embedder structure
 bench-serving: dev  ## overhead, ingest, cold start, memory; COMICS=DIR
 	$(BIN)/python -m benchmarks.serving --comics $(COMICS)
+bench-peers: dev  ## retrieval beside other products, each in an environment of its own; resumes; ARGS="--only faiss", see --help
+	$(BIN)/python -m benchmarks.retrieval_vs_peers $(ARGS)
+bench-residency: dev  ## ten thousand series under a budget of a tenth of their bytes
+	$(BIN)/python -m benchmarks.residency $(ARGS)
+bench-growth: dev  ## a thousand chapters appended to one pool while searches run
+	$(BIN)/python -m benchmarks.growth $(ARGS)
+bench-kills: dev  ## a hundred kills of the retrieval server while it writes; fails if anything was lost
+	$(BIN)/python -m benchmarks.kills $(ARGS)
+bench-retrieval-gpu: dev  ## the index on one GPU beside the memory's own speed; ARGS=--small tries it on the CPU
+	$(BIN)/python -m benchmarks.gpu.retrieval $(ARGS)
 bench-colorflow: dev  ## what each saving of colorflow gives, networks of a middle size on the CPU
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.colorflow_cpu
 bench-colorflow-memory: dev  ## peak memory of colorflow by setting at its real size, counted without a GPU

@@ -57,7 +57,12 @@ def meta() -> dict[str, str]:
 
 
 def write_results(
-    name: str, results: dict[str, Any], *, folder: Path = RESULTS, facts: Mapping[str, str] | None = None
+    name: str,
+    results: dict[str, Any] | list[dict[str, Any]],
+    *,
+    folder: Path = RESULTS,
+    facts: Mapping[str, str] | None = None,
+    under: str = "results",
 ) -> Path:
     """Writes `results` as NAME.json and gives its path.
 
@@ -68,10 +73,13 @@ def write_results(
         results: numbers and texts, nested.
         folder: made if need be.
         facts: entries that replace those of `meta`, such as a machine that is more than its CPU.
+        under: the key that the figures stand under.
     """
     path = folder / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"meta": meta() | dict(facts or {}), "results": _rounded(results)}, indent=1) + "\n")
+    draft = path.with_suffix(".draft")
+    draft.write_text(json.dumps({"meta": meta() | dict(facts or {}), under: _rounded(results)}, indent=1) + "\n")
+    draft.replace(path)  # a run that is stopped leaves the figures of before
     return path
 
 

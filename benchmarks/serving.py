@@ -104,18 +104,20 @@ def in_process(data: Path, queries: Float32[np.ndarray, "q dim"]) -> dict[str, A
     from retrieval.catalog import Catalog
     from retrieval.index import best_scanner
     from retrieval.pool import Pool
-    from retrieval.types import Bound
+    from retrieval.types import Bound, SearchOptions
 
     catalog = Catalog(data)
     try:
         pool = Pool(catalog, "large", best_scanner())
         begin = time.perf_counter()
-        snapshot = pool.snapshot()
+        view = pool.load()
         load = time.perf_counter() - begin
-        own = timed(lambda: snapshot.search(queries, TOP, Bound()), REPEATS, WARM_UP)
+        own = timed(lambda: view.find(queries, SearchOptions(TOP, Bound()), None), REPEATS, WARM_UP)
         flat = faiss.IndexFlatIP(queries.shape[1])
-        for segment in snapshot.rows.segments:
-            flat.add(segment.columns.vectors[: segment.rows])
+        after = 0
+        while batch := catalog.patches("large", after):
+            flat.add(np.concatenate([patches.vectors for patches in batch]))
+            after = batch[-1].sequence
         bare = {}
         for threads in (1, 2):
             faiss.omp_set_num_threads(threads)

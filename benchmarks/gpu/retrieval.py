@@ -142,8 +142,9 @@ def size(count: int, scanner: Scanner, rate: float) -> dict[str, Any]:
         queries = near + 0.02 * rng.standard_normal(near.shape, np.float32)
         for bound, passing in (("none", None), ("chapter <= half", half), ("every second reference", tags)):
             slow = repeats if bound != "every second reference" else max(5, repeats // 10)
-            row = {"queries": number, "bound": bound, **latency(index, queries, passing, slow)}
-            result["search"].append(row | {"over_floor": row["p50_ms"] / floor})
+            figures = latency(index, queries, passing, slow)
+            over = figures["p50_ms"] / floor
+            result["search"].append({"queries": number, "bound": bound, **figures, "over_floor": over})
             print(count, result["search"][-1], flush=True)
     few = rows.half[:: max(1, count // 7)].astype(np.float32)
     found = index.snapshot().search(few, TOP, half)
