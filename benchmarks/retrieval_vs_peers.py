@@ -5,14 +5,14 @@ one product in one kind at one size, and may take ten minutes and 12 GB (all of 
 overrun and a failure are results. Each cell is written when it ends, and a second run goes on where the first stopped.
 
 A cell inserts all rows in batches of a size natural to the product (`insert_per_s`: up to the last acknowledgement),
-lets it do what it wants before a search, kills it (SIGKILL) and starts it again: `restart_to_first_answer_s` runs from
-the start of the process (a server's own; in process, the Python interpreter's) to the first search that finds one of
-the last rows, with a warm file cache. Then come searches for the 3 best, of 1 and of 4 queries a call, by 1 client and
-by 16 at once (processes for a server, threads in process), without a bound and under `chapter <= N`, which passes half:
-after a warm-up, up to 1000 calls or 5 s a client. `rss_mb` is the resident set afterwards, of the server's processes,
-or of the whole process for a product in process; `disk_mb` is what its files occupy. Recall is against float64: a hit
-counts if its true score is at least the third best minus 1e-6. The vectors are described in
-`benchmarks/peers/vectors.py`.
+lets it do what it wants before a search and search once, kills it (SIGKILL) and starts it again:
+`restart_to_first_answer_s` runs from the start of the process (a server's own; in process, the Python interpreter's)
+to the first search that finds one of the last rows, with a warm file cache. Then come searches for the 3 best, of 1
+and of 4 queries a call, by 1 client and by 16 at once (processes for a server, threads in process), without a bound
+and under `chapter <= N`, which passes half: after a warm-up, up to 1000 calls or 5 s a client. `rss_mb` is the
+resident set afterwards, of the server's processes, or of the whole process for a product in process; `disk_mb` is
+what its files occupy. Recall is against float64: a hit counts if its true score is at least the third best minus
+1e-6. The vectors are described in `benchmarks/peers/vectors.py`.
 """
 
 from __future__ import annotations

@@ -14,21 +14,24 @@ from benchmarks.peers.product import Product, Search, padded
 
 NAME = "patches"
 START_SECONDS = 180.0
-QUIET_SECONDS = 3.0
+QUIET_SECONDS, STEP_SECONDS = 3.0, 0.2
+BUSY = 0.1  # share of a core above which the process is at work
 
 
 def quiet(folder: Path, seconds: float) -> None:
-    """Returns once no file below the folder has changed for so long.
+    """Returns once, for so long, no file below the folder has changed and this process has computed nothing.
 
-    milvus-lite builds its index in the background and says that it is finished at once; a kill while the index file is
-    being written leaves a collection that it then refuses to load.
+    milvus-lite builds its index in the background and says that it is finished at once. A kill before it is built has
+    the next start build it; one while its file is being written leaves a collection that is then refused.
     """
-    last, since = None, time.monotonic()
+    last: list[tuple[str, int]] = []
+    since, computed = time.monotonic(), time.process_time()
     while time.monotonic() - since < seconds:
+        time.sleep(STEP_SECONDS)
         state = sorted((str(path), path.stat().st_size) for path in folder.rglob("*") if path.is_file())
-        if state != last:
+        spent, computed = time.process_time() - computed, time.process_time()
+        if state != last or spent > BUSY * STEP_SECONDS:
             last, since = state, time.monotonic()
-        time.sleep(0.2)
 
 
 class MilvusLite(Product):
@@ -70,7 +73,7 @@ class MilvusLite(Product):
     def settle(self) -> str:
         self._client.flush(NAME)
         quiet(self.folder, QUIET_SECONDS)
-        return f"flush, and {QUIET_SECONDS:.0f} s without a change of its files"
+        return f"flush, and {QUIET_SECONDS:.0f} s at rest"
 
     def searcher(self, k: int, bound: int | None, setting: str) -> Search:
         client = self._reached()

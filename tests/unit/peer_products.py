@@ -32,6 +32,10 @@ class Files(Product):
     def insert(self, first: int, vectors: NDArray[np.float32], chapters: NDArray[np.int64]) -> None:
         np.savez(self.folder / f"{first:08d}.npz", vectors=vectors, chapters=chapters)
 
+    def settle(self) -> str:
+        self.start()
+        return "files read"
+
     def searcher(self, k: int, bound: int | None, setting: str) -> Search:
         stored: Any = self._vectors
         passing = np.ones(len(stored), dtype=bool) if bound is None else self._chapters <= bound
