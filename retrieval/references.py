@@ -21,7 +21,7 @@ from retrieval.ledger import (
     reference_of,
     series_of,
 )
-from retrieval.records import Past, PatchesView
+from retrieval.records import Past
 from retrieval.transaction import BLOBS, REFERENCES, Reader, Writer
 from retrieval.types import (
     GENERATED,
@@ -154,7 +154,7 @@ def _too_deep(series: Series, reference: Reference) -> ServiceError | None:
 
 def _over_quota(quota: Quota, pool: PoolState, reference: Reference, series_id: str) -> ServiceError | None:
     broken = [
-        f"may hold {limit} {unit}, would hold {wanted}"
+        (f"may hold {limit} {unit}, would hold {wanted}", limit, wanted)
         for limit, wanted, unit in (
             (quota.max_references, pool.references + 1, "references"),
             (quota.max_bytes, pool.byte_size + reference.byte_size, "bytes of pictures"),
@@ -164,10 +164,10 @@ def _over_quota(quota: Quota, pool: PoolState, reference: Reference, series_id: 
     if not broken:
         return None
     return Overloaded(
-        f"series {series_id!r} {'; '.join(broken)}",
+        f"series {series_id!r} {'; '.join(text for text, _, _ in broken)}",
         reason="QUOTA_EXCEEDED",
-        metadata={"series": series_id},
-        quota=[QuotaViolation(f"series:{series_id}", text) for text in broken],
+        metadata={"series": series_id, "expected": str(broken[0][1]), "actual": str(broken[0][2])},
+        quota=[QuotaViolation(f"series:{series_id}", text) for text, _, _ in broken],
     )
 
 
@@ -189,25 +189,13 @@ def listed(view: Reader, after: str, limit: int) -> list[Reference]:
 
 
 def patches(view: Reader, after: int, limit: int, database: str | None) -> list[StoredPatches]:
-    """At most `limit` references' patches in order of sequence, behind `after`.
-
-    The vectors of all of them are one block of memory, copied once out of the store.
-    """
+    """At most `limit` references' patches in order of sequence, behind `after`."""
     name = (database or series_of(view).patches).encode()
-    seen: list[tuple[int, PatchesView]] = []
+    found: list[StoredPatches] = []
     for key, value in view.items(name, number_key(after)):
-        if len(seen) >= limit:
+        if len(found) >= limit:
             break
-        seen.append((number_of(key), records.view_patches(value, view.where(name, key))))
-    if not seen:
-        return []
-    vectors = np.concatenate([patch.vectors for _, patch in seen], dtype=np.float32)
-    boxes = np.concatenate([patch.boxes for _, patch in seen], dtype=np.int32)
-    found, row = [], 0
-    for sequence, patch in seen:
-        end = row + len(patch.vectors)
-        found.append(StoredPatches(patch.reference_id, sequence, vectors[row:end], boxes[row:end]))
-        row = end
+        found.append(records.read_patches(value, number_of(key), view.where(name, key)))
     return found
 
 
@@ -217,7 +205,9 @@ def vectors(view: Reader, sequences: Sequence[int], database: bytes) -> list[Flo
     for sequence in sequences:
         key = number_key(sequence)
         value = view.look(database, key)
-        found.append(None if value is None else records.view_patches(value, view.where(database, key)).vectors.copy())
+        found.append(
+            None if value is None else records.read_patches(value, sequence, view.where(database, key)).vectors
+        )
     return found
 
 
