@@ -119,11 +119,6 @@ class Engine:
         return self._catalog_opened
 
     @property
-    def damaged(self) -> dict[str, str]:
-        """Series that cannot be read, and why."""
-        return {series_id: str(error) for series_id, error in self._catalog.damaged().items()}
-
-    @property
     def embedders(self) -> tuple[str, ...]:
         """Names of the embedders."""
         return tuple(EMBEDDERS)
