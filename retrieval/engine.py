@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from retrieval.cases.background import BackgroundCases
 from retrieval.cases.hygiene import HygieneCases
 from retrieval.cases.references import ReferenceCases
 from retrieval.cases.searches import SearchCases
 from retrieval.cases.series import SeriesCases
-from retrieval.cases.upkeep import UpkeepCases
 from retrieval.config import VECTORS_ONLY
 
 
-class Engine(SeriesCases, ReferenceCases, SearchCases, UpkeepCases, HygieneCases):
+class Engine(SeriesCases, ReferenceCases, SearchCases, HygieneCases, BackgroundCases):
     """Joins the store, the index, the workers and the gallery. Lives in one event loop, which it never blocks.
 
     Args:
@@ -28,6 +28,7 @@ class Engine(SeriesCases, ReferenceCases, SearchCases, UpkeepCases, HygieneCases
         if self.settings.embedder != VECTORS_ONLY:
             await self._embedding.start()
             await self._embedding.space(self.settings.embedder)
+        self._task(self._rounds())
 
     async def close(self) -> None:
         """Ends what runs and lets go of the data folder."""
@@ -61,4 +62,4 @@ class Engine(SeriesCases, ReferenceCases, SearchCases, UpkeepCases, HygieneCases
     @property
     def gpu_bytes(self) -> int:
         """Bytes that indexes take on GPUs."""
-        return self._residency.gpu_bytes
+        return self._residency.device.bytes

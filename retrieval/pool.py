@@ -115,10 +115,11 @@ class Pool:
     def _series(self) -> Series:
         return self._catalog.view(self.series_id).series
 
-    def unload(self) -> None:
-        """Frees the memory; views that are in use keep theirs. Does not wait."""
+    def unload(self) -> Loaded | None:
+        """Frees the memory, and gives what was there; views that are in use keep theirs. Does not wait."""
         with self._swap:
-            self._loaded = self._published = None
+            loaded, self._loaded, self._published = self._loaded, None, None
+        return loaded
 
     def place(self) -> bool:
         """Whether its full segments are on the device now."""

@@ -17,7 +17,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
@@ -27,6 +27,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from retrieval.catalog import Catalog
 from retrieval.index import GpuScanner, Scanner
+from retrieval.placement import BYTES, EVICTIONS, Held, Key, Placement
 from retrieval.pool import Pool
 from retrieval.upkeep_types import Resident, Tier
 from retrieval.view import View
@@ -34,40 +35,22 @@ from serving.errors import Overloaded, ServiceError
 
 LOADERS = 2  # pools read at once: one waits for the disk while the other one's vectors are checked
 RESIDENTS = Gauge("panelhue_pools_resident", "Pools in memory.")
-BYTES = Gauge("panelhue_pools_bytes", "Bytes that pools take.", ["tier"])
 LOADS = Counter("panelhue_pools_loads_total", "Pools read into memory.")
-EVICTIONS = Counter("panelhue_pools_evictions_total", "Pools that had to go.", ["tier"])
 LOOKS = Counter("panelhue_pools_looks_total", "Searches by where their pool was.", ["found"])
 LOAD_SECONDS = Histogram("panelhue_pools_load_seconds", "Time to read a pool.")
 
 T = TypeVar("T")
 
-Key = tuple[str, int]  # the series, and the generation that was asked for; 0: as it is now
-
 log = structlog.get_logger("panelhue.retrieval")
-
-
-@dataclass(eq=False)
-class _Held:
-    """A pool in memory."""
-
-    pool: Pool
-    size: int  # bytes, as last counted
-    gpu: int = 0  # bytes on the device, as last counted
-    users: int = 0  # searches that run on it
-    pinned: bool = False
-    gone: bool = False  # no longer held; its bytes count until its last search ends
-    placing: bool = False  # on its way to the device
-    last_use_ns: int = field(default_factory=time.time_ns)
 
 
 @dataclass(eq=False)
 class _Coming:
     """A pool that is being read."""
 
-    task: asyncio.Task[_Held | None]
+    task: asyncio.Task[Held | None]
     waiters: int = 0  # each of them is a user once it is there
-    held: _Held | None = None
+    held: Held | None = None
 
 
 class Residency:
@@ -82,13 +65,11 @@ class Residency:
 
     def __init__(self, catalog: Catalog, scanner: Scanner, *, index_bytes: int, gpu_bytes: int = 0) -> None:
         self._catalog, self._scanner = catalog, scanner
-        self.max_bytes, self.max_gpu_bytes = index_bytes, gpu_bytes
+        self.max_bytes = index_bytes
         self.bytes = 0  # in memory now, with what is set aside for loads and growth
-        self.gpu_bytes = 0
         self._pinned_bytes = 0
-        self._held: dict[Key, _Held] = {}
+        self._held: dict[Key, Held] = {}
         self._order: OrderedDict[Key, None] = OrderedDict()  # those not pinned, least recently used first
-        self._device: OrderedDict[Key, None] = OrderedDict()  # those on the device, least recently used first
         self._generations: dict[str, set[int]] = {}  # by series: which of its keys are held
         self._coming: dict[Key, _Coming] = {}
         # A pool that nobody holds and nobody uses is forgotten: ten thousand series at rest take no memory.
@@ -96,6 +77,7 @@ class Residency:
         self._admitting = asyncio.Lock()
         self._freed = asyncio.Event()
         self._loaders = ThreadPoolExecutor(LOADERS, "retrieval-load")
+        self.device = Placement(gpu_bytes, self._held, self._loaders)
         self._tasks: set[asyncio.Task[Any]] = set()
         self.on_load: Callable[[Pool], None] = lambda _: None  # called in the loop when a pool has been brought in
 
@@ -110,7 +92,7 @@ class Residency:
     @property
     def has_gpu(self) -> bool:
         """Whether pools can be put on a GPU."""
-        return isinstance(self._scanner, GpuScanner) and self.max_gpu_bytes > 0
+        return isinstance(self._scanner, GpuScanner) and self.device.max_bytes > 0
 
     def pool(self, series_id: str, as_of: int = 0) -> Pool:
         """The pool of a series, the same one for all who use it at the same time."""
@@ -141,7 +123,7 @@ class Residency:
         finally:
             self._release(held)
 
-    async def _acquire(self, key: Key) -> _Held | None:
+    async def _acquire(self, key: Key) -> Held | None:
         held = self._held.get(key)
         if held is not None:
             LOOKS.labels("memory").inc()
@@ -160,7 +142,7 @@ class Residency:
                 self._release(coming.held)
             raise
 
-    def _release(self, held: _Held) -> None:
+    def _release(self, held: Held) -> None:
         held.users -= 1
         if not held.users:
             if held.gone:
@@ -169,15 +151,13 @@ class Residency:
             self._freed.set()
             self._make_room(0)
 
-    def _touch(self, key: Key, held: _Held) -> None:
+    def _touch(self, key: Key, held: Held) -> None:
         before, held.last_use_ns = held.last_use_ns, time.time_ns()
         if not held.pinned:
             self._order[key] = None
             self._order.move_to_end(key)
-        if held.gpu:
-            self._device.move_to_end(key)
-        elif self.max_gpu_bytes and not held.placing and self._worth_placing(held, before):
-            self._task(self._place(key, held))
+        if self.has_gpu and self.device.worth(key, held, before):
+            self._task(self.device.place(key, held))
 
     # -- loads
 
@@ -192,14 +172,14 @@ class Residency:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def _loaded(self, key: Key, task: asyncio.Task[_Held | None]) -> None:
+    def _loaded(self, key: Key, task: asyncio.Task[Held | None]) -> None:
         coming = self._coming.get(key)
         if coming is not None and coming.task is task:  # it failed before it arrived
             del self._coming[key]
         if not task.cancelled():
             task.exception()  # told to whoever waits; with nobody left it is of no interest
 
-    async def _load(self, key: Key) -> _Held | None:
+    async def _load(self, key: Key) -> Held | None:
         loop = asyncio.get_running_loop()
         pool = self.pool(*key)
         size = await loop.run_in_executor(self._loaders, pool.expected_bytes)
@@ -213,7 +193,7 @@ class Residency:
             self.bytes -= size
             self._freed.set()
         LOADS.inc()
-        held = _Held(pool, 0)
+        held = Held(pool, 0)
         self._held[key] = held
         self._generations.setdefault(key[0], set()).add(key[1])
         self._touch(key, held)
@@ -223,7 +203,7 @@ class Residency:
         self.on_load(pool)
         return held
 
-    def _arrived(self, key: Key, held: _Held | None) -> _Held | None:
+    def _arrived(self, key: Key, held: Held | None) -> Held | None:
         """Everybody who waits becomes a user at once, so that nobody finds it gone again."""
         coming = self._coming.pop(key)
         coming.held = held
@@ -286,13 +266,13 @@ class Residency:
         self._freed.set()
         self._make_room(0)
 
-    def _count(self, held: _Held) -> None:
-        size, gpu = held.pool.bytes, held.pool.gpu_bytes
+    def _count(self, held: Held) -> None:
+        size = held.pool.bytes
         self.bytes += size - held.size
-        self.gpu_bytes += gpu - held.gpu
         if held.pinned:
             self._pinned_bytes += size - held.size
-        held.size, held.gpu = size, gpu
+        held.size = size
+        self.device.count(held)
         self._show()
 
     def _make_room(self, size: int) -> bool:
@@ -309,18 +289,19 @@ class Residency:
         """Bytes that are freed in memory and on the device."""
         held = self._held.pop(key)
         self._order.pop(key, None)
-        self._device.pop(key, None)
         generations = self._generations[key[0]]
         generations.discard(key[1])
         if not generations:
             del self._generations[key[0]]
-        held.pool.unload()
+        loaded = held.pool.unload()
+        if loaded is not None and held.gpu:
+            self._loaders.submit(loaded.index.drop_from_device)
         held.gone = True
         if held.pinned:
             self._pinned_bytes -= held.size
         if not held.users:
             self.bytes -= held.size
-        self.gpu_bytes -= held.gpu
+        self.device.forget(key, held)
         self._freed.set()
         self._show()
         return held.size, held.gpu
@@ -328,54 +309,6 @@ class Residency:
     def _show(self) -> None:
         RESIDENTS.set(len(self._held))
         BYTES.labels("memory").set(self.bytes)
-        BYTES.labels("gpu").set(self.gpu_bytes)
-
-    # -- the device
-
-    def _worth_placing(self, held: _Held, before_ns: int) -> bool:
-        """Whether it fits on the device, or was used twice since the pool that would go for it was used once."""
-        size = held.pool.expected_gpu_bytes
-        if not 0 < size <= self.max_gpu_bytes:
-            return False
-        oldest = next(iter(self._device), None)
-        fits = self.gpu_bytes + size <= self.max_gpu_bytes
-        return fits or (oldest is not None and self._held[oldest].last_use_ns < before_ns)
-
-    async def _place(self, key: Key, held: _Held) -> bool:
-        """Whether the pool's full segments are on the device now; a device that refuses is no error."""
-        size = held.pool.expected_gpu_bytes
-        if held.gone or held.placing or not 0 < size <= self.max_gpu_bytes:
-            return bool(held.gpu)
-        held.placing = True
-        loop = asyncio.get_running_loop()
-        try:
-            while self.gpu_bytes + size > self.max_gpu_bytes:
-                oldest = next((k for k in self._device if k != key and not self._held[k].pinned), None)
-                if oldest is None:
-                    return False
-                await self._displace(oldest)
-            self.gpu_bytes += size
-            try:
-                placed = await loop.run_in_executor(self._loaders, held.pool.place)
-            finally:
-                self.gpu_bytes -= size
-            if held.gone:
-                await loop.run_in_executor(self._loaders, held.pool.displace)
-                return False
-            self._count(held)
-            if placed and held.gpu:
-                self._device[key] = None
-            return placed
-        finally:
-            held.placing = False
-
-    async def _displace(self, key: Key) -> None:
-        held = self._held[key]
-        del self._device[key]
-        EVICTIONS.labels("gpu").inc()
-        await asyncio.get_running_loop().run_in_executor(self._loaders, held.pool.displace)
-        if not held.gone:
-            self._count(held)
 
     # -- on demand
 
@@ -392,7 +325,7 @@ class Residency:
             raise self._too_big(series_id)
         try:
             self._pin(key, held, pin)
-            if gpu and held.pool.expected_gpu_bytes and not held.gpu and not await self._place(key, held):
+            if gpu and held.pool.expected_gpu_bytes and not await self.device.place(key, held):
                 log.warning("a pool stays in memory: the GPU refuses it or is full", series=series_id)
         finally:
             self._release(held)
@@ -409,7 +342,7 @@ class Residency:
         except ServiceError as error:
             log.warning("a pool could not be brought in", series=series_id, why=str(error))
 
-    def _pin(self, key: Key, held: _Held, pin: bool) -> None:
+    def _pin(self, key: Key, held: Held, pin: bool) -> None:
         if held.pinned == pin or held.gone:
             return
         held.pinned = pin
@@ -447,6 +380,6 @@ class Residency:
         latest = heapq.nlargest(limit, self._held.items(), key=lambda entry: entry[1].last_use_ns)
         return [self._resident(key, held) for key, held in latest], len(self._held)
 
-    def _resident(self, key: Key, held: _Held) -> Resident:
+    def _resident(self, key: Key, held: Held) -> Resident:
         tier: Tier = "gpu" if held.gpu else "memory"
         return Resident(key[0], tier, held.size, held.gpu, held.pinned, key[1], held.last_use_ns)

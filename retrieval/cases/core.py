@@ -79,7 +79,7 @@ class Core:
         await asyncio.gather(*self._background, return_exceptions=True)
         if self._catalog_opened is not None:
             await self._residency.close()
-        self._long.shutdown()
+        await asyncio.to_thread(self._long.shutdown)
         self._batcher.close()
         if self._catalog_opened is not None:
             await self._off(self._catalog_opened.close)
