@@ -100,7 +100,9 @@ def hit_key(hit) -> tuple[str, int]:
     return hit.reference.id, hit.box.x0
 
 
-def check_variety(keys: list[tuple[str, int]], rows: list[Row], options: SearchOptions, tolerance: float = 1e-5) -> None:
+def check_variety(
+    keys: list[tuple[str, int]], rows: list[Row], options: SearchOptions, tolerance: float = 1e-5
+) -> None:
     """Fails unless each hit is, but for rounding, the best choice beside those before it."""
     window = rows[: 16 * options.k]
     assert len(keys) == min(options.k, len(window))

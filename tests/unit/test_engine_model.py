@@ -162,9 +162,7 @@ class EngineAsModel(RuleBasedStateMachine):
 
     @rule(precision=st.sampled_from([FP32, FP16]), depth=st.sampled_from([None, 1]))
     def update(self, precision, depth):
-        change = SeriesChange(
-            index=IndexOptions(precision=precision), default_max_depth=-1 if depth is None else depth
-        )
+        change = SeriesChange(index=IndexOptions(precision=precision), default_max_depth=-1 if depth is None else depth)
         self.run(self.engine.update_series(SERIES, change))
         self.default_depth = depth
 
@@ -231,4 +229,10 @@ def small_segments(monkeypatch):
 
 
 TestTheEngineIsItsModel = EngineAsModel.TestCase
-TestTheEngineIsItsModel.settings = settings(max_examples=int(__import__("os").environ.get("EX", "25")), stateful_step_count=25, deadline=None, phases=[Phase.generate], report_multiple_bugs=False)
+TestTheEngineIsItsModel.settings = settings(
+    max_examples=int(__import__("os").environ.get("EX", "25")),
+    stateful_step_count=25,
+    deadline=None,
+    phases=[Phase.generate],
+    report_multiple_bugs=False,
+)

@@ -1,0 +1,238 @@
+"""The engine while several things happen at once: searches and additions, switches of the space, migrations."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import retrieval.cases.migrations as migrations
+import retrieval.loaded
+from retrieval.config import RetrievalSettings
+from retrieval.engine import Engine
+from retrieval.types import Added, Draft, Page, SearchOptions, SeriesDraft, Space
+from serving.errors import FailedState
+from tests.unit.engine_model import id_of, import_item
+
+DIM = 8
+SPACE = Space("", "m", "", "", "native", DIM, False)
+VARIANTS = {"wide": {"embedder": "structure", "crop_recipe": "fit:64x64"}}
+
+
+@asynccontextmanager
+async def opened(folder, **changes):
+    engine = Engine(RetrievalSettings(data_dir=folder / "data", **{"embedder": "vectors", **changes}))
+    await engine.start()
+    try:
+        yield engine
+    finally:
+        await engine.close()
+
+
+def picture(seed: int) -> bytes:
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 255, (6, 5, 3), np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(coarse).resize((100, 120), Image.Resampling.NEAREST).save(out, "PNG")
+    return out.getvalue()
+
+
+def test_every_answer_is_of_the_generation_that_it_names(tmp_path, monkeypatch):
+    monkeypatch.setattr(retrieval.loaded, "SEGMENT_ROWS", 16)
+    members: dict[int, set[str]] = {0: set()}  # by generation
+    answers = []
+
+    async def change(engine):
+        rng = np.random.default_rng(1)
+        here: list[str] = []
+        for n in range(60):
+            items = [
+                import_item(f"{n} {m}".encode(), Draft(), rng.standard_normal((2, DIM)).astype(np.float32))
+                for m in range(3)
+            ]
+            results, _ = await engine.import_references("s", "", items)
+            for result in results:
+                assert isinstance(result, Added)
+                here.append(result.reference.id)
+                members[result.generation] = set(here)
+            if n % 4 == 3:
+                gone, here = here[:5], here[5:]
+                _, generation = await engine.delete_references("s", gone, allow_missing=False)
+                members[generation] = set(here)
+            if n % 20 == 10:
+                await engine.unload_series("s")
+
+    async def look(engine, done, seed):
+        rng = np.random.default_rng(seed)
+        while not done.is_set():
+            queries = rng.standard_normal((2, DIM)).astype(np.float32)
+            answers.append(await engine.search("s", queries, SearchOptions(500)))
+
+    async def work():
+        async with opened(tmp_path) as engine:
+            await engine.create_series(SeriesDraft(id="s", embedder="vectors", space=SPACE))
+            done = asyncio.Event()
+            lookers = [asyncio.create_task(look(engine, done, seed)) for seed in range(4)]
+            await change(engine)
+            done.set()
+            await asyncio.gather(*lookers)
+
+    asyncio.run(work())
+    assert len({found.generation for found in answers}) > 10
+    for found in answers:
+        assert {hit.reference.id for hit in found.hits} == members[found.generation]  # all of it, nothing else
+        assert found.candidates == 2 * len(members[found.generation])
+
+
+def test_what_was_acknowledged_is_in_the_next_answer(tmp_path):
+    async def work():
+        async with opened(tmp_path) as engine:
+            await engine.create_series(SeriesDraft(id="s", embedder="vectors", space=SPACE))
+
+            async def add(n):
+                vector = np.eye(DIM, dtype=np.float32)[[n % DIM]] + n / 100
+                results, generation = await engine.import_references("s", "", [import_item(b"%d" % n, Draft(), vector)])
+                options = SearchOptions(1, min_generation=generation)
+                found = await engine.search("s", vector, options)
+                assert found.generation >= results[0].generation
+                assert found.hits[0].reference.id == id_of(b"%d" % n)
+
+            await asyncio.gather(*(add(n) for n in range(40)))
+
+    asyncio.run(work())
+
+
+def test_a_picture_whose_series_was_switched_while_it_was_embedded_is_embedded_again(tmp_path):
+    async def work():
+        async with opened(tmp_path, embedder="structure", embedder_variants=VARIANTS) as engine:
+            await engine.create_series(SeriesDraft(id="s"))
+            embed, spaces = engine._embedding.reference, []
+
+            async def slow(series, data, **how):
+                answer = await embed(series, data, **how)
+                spaces.append(answer[0].space_id)
+                if len(spaces) == 1:  # the series is empty: its migration is a switch
+                    await engine.migrate_series("s", "wide")
+                    while (await engine.get_series("s")).series.migration is not None:
+                        await asyncio.sleep(0.01)
+                return answer
+
+            engine._embedding.reference = slow
+            added = await engine.add("s", Draft(), picture(1))
+            series = (await engine.get_series("s")).series
+            assert added.new
+            assert series.embedder == "wide"
+            assert len(spaces) == 2
+            assert spaces[1] == series.space.id != spaces[0]
+            found = await engine.retrieve("s", Page(picture(1)), SearchOptions(1))
+            assert found.space == series.space
+            assert len(found.found.hits) == 4
+
+    asyncio.run(work())
+
+
+def test_a_migration_ends_with_the_vectors_that_its_embedder_gives(tmp_path, monkeypatch):
+    monkeypatch.setattr(migrations, "BATCH", 2)
+
+    async def work():
+        async with opened(tmp_path, embedder="structure", embedder_variants=VARIANTS) as engine:
+            for name, embedder in (("s", "structure"), ("fresh", "wide")):
+                await engine.create_series(SeriesDraft(id=name, embedder=embedder))
+                for n in range(5):
+                    await engine.add(name, Draft(chapter=n), picture(n))
+            options = SearchOptions(3)
+            await engine.retrieve("s", Page(picture(2)), options)  # in memory
+            old = (await engine.get_series("s")).series.space
+            migration, total = await engine.migrate_series("s", "wide")
+            assert (migration.embedder, total) == ("wide", 5)
+            with pytest.raises(FailedState) as caught:
+                await engine.migrate_series("s", "wide")
+            assert caught.value.reason == "MIGRATION_UNDER_WAY"
+            while (await engine.get_series("s")).series.migration is not None:
+                await engine.retrieve("s", Page(picture(2)), options)  # never fails, whatever the space
+            found = await engine.retrieve("s", Page(picture(2)), options)
+            fresh = await engine.retrieve("fresh", Page(picture(2)), options)
+            facts = [[(h.query, h.score, h.reference.id, h.box) for h in one.found.hits] for one in (found, fresh)]
+            assert facts[0] == facts[1]
+            assert (await engine.residents(9))[1] == 2  # it was not read anew
+            with pytest.raises(FailedState) as caught:
+                await engine.search("s", np.ones((1, old.dim), np.float32), options, old.id)
+            assert caught.value.reason == "EMBEDDING_SPACE_CHANGED"
+
+    asyncio.run(work())
+
+
+def test_a_migration_goes_on_after_a_restart_and_tells_what_stops_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(migrations, "FIRST_PAUSE", 0.01)
+
+    async def begin():
+        async with opened(tmp_path, embedder="structure", embedder_variants=VARIANTS) as engine:
+            await engine.create_series(SeriesDraft(id="s"))
+            await engine.add("s", Draft(), picture(0))
+            monkeypatch.setattr(engine, "_continue_migration", lambda _: None)  # killed before it did anything
+            await engine.migrate_series("s", "wide")
+
+    async def without_the_embedder():
+        async with opened(tmp_path, embedder="structure") as engine:
+            while not (await engine.get_series("s")).series.migration.problem:
+                await asyncio.sleep(0.01)
+            assert "wide" in (await engine.stats("s")).migration.problem
+
+    async def with_it():
+        async with opened(tmp_path, embedder="structure", embedder_variants=VARIANTS) as engine:
+            while (await engine.get_series("s")).series.migration is not None:
+                await asyncio.sleep(0.01)
+            assert (await engine.get_series("s")).series.embedder == "wide"
+
+    for part in (begin, without_the_embedder, with_it):
+        asyncio.run(part())
+
+
+def test_a_picture_that_cannot_be_embedded_stops_no_other_and_its_removal_ends_the_migration(tmp_path, monkeypatch):
+    monkeypatch.setattr(migrations, "FIRST_PAUSE", 0.01)
+
+    async def work():
+        async with opened(tmp_path, embedder="structure", embedder_variants=VARIANTS) as engine:
+            await engine.create_series(SeriesDraft(id="s"))
+            good = await engine.add("s", Draft(), picture(0))
+            space = (await engine.get_series("s")).series.space
+            bad = import_item(b"no picture", Draft(), np.ones((1, space.dim), np.float32))
+            await engine.import_references("s", space.id, [bad])
+            last = await engine.add("s", Draft(), picture(1))
+            await engine.migrate_series("s", "wide")
+            while True:
+                migration = (await engine.get_series("s")).series.migration
+                if migration.problem and migration.done == 2:
+                    break
+                await asyncio.sleep(0.01)
+            await engine.delete_references("s", [hashlib.sha256(b"no picture").hexdigest()], allow_missing=False)
+            while (await engine.get_series("s")).series.migration is not None:
+                await asyncio.sleep(0.01)
+            context = await engine.retrieve("s", Page(reference_id=good.reference.id), SearchOptions(9))
+            assert {hit.reference.id for hit in context.found.hits} == {last.reference.id}
+
+    asyncio.run(work())
+
+
+def test_a_cancelled_migration_leaves_the_series_as_it_was(tmp_path):
+    async def work():
+        async with opened(tmp_path, embedder="structure", embedder_variants=VARIANTS) as engine:
+            await engine.create_series(SeriesDraft(id="s"))
+            await engine.add("s", Draft(), picture(0))
+            before = (await engine.get_series("s")).series
+            engine._switch = lambda *_: asyncio.sleep(60)  # it never gets that far
+            await engine.migrate_series("s", "wide")
+            await engine.cancel_migration("s")
+            after = (await engine.get_series("s")).series
+            assert replace(after, revision=0, update_ns=0) == replace(before, revision=0, update_ns=0)
+            with pytest.raises(FailedState) as caught:
+                await engine.cancel_migration("s")
+            assert caught.value.reason == "NO_MIGRATION"
+
+    asyncio.run(work())
