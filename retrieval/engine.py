@@ -35,11 +35,6 @@ class Engine(SeriesCases, ReferenceCases, SearchCases, HygieneCases, BackgroundC
         await self._close()
 
     @property
-    def damaged(self) -> dict[str, str]:
-        """Series that were looked at and cannot be read, and why."""
-        return {series_id: str(error) for series_id, error in self._catalog.damaged().items()}
-
-    @property
     def embedders(self) -> tuple[str, ...]:
         """Names of the embedders that a series may have, variants included."""
         return self._embedding.names

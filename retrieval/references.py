@@ -154,7 +154,7 @@ def _too_deep(series: Series, reference: Reference) -> ServiceError | None:
 
 def _over_quota(quota: Quota, pool: PoolState, reference: Reference, series_id: str) -> ServiceError | None:
     broken = [
-        f"may hold {limit} {unit}, would hold {wanted}"
+        (f"may hold {limit} {unit}, would hold {wanted}", limit, wanted)
         for limit, wanted, unit in (
             (quota.max_references, pool.references + 1, "references"),
             (quota.max_bytes, pool.byte_size + reference.byte_size, "bytes of pictures"),
@@ -164,10 +164,10 @@ def _over_quota(quota: Quota, pool: PoolState, reference: Reference, series_id: 
     if not broken:
         return None
     return Overloaded(
-        f"series {series_id!r} {'; '.join(broken)}",
+        f"series {series_id!r} {'; '.join(text for text, _, _ in broken)}",
         reason="QUOTA_EXCEEDED",
-        metadata={"series": series_id},
-        quota=[QuotaViolation(f"series:{series_id}", text) for text in broken],
+        metadata={"series": series_id, "expected": str(broken[0][1]), "actual": str(broken[0][2])},
+        quota=[QuotaViolation(f"series:{series_id}", text) for text, _, _ in broken],
     )
 
 

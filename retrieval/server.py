@@ -40,8 +40,6 @@ async def run(settings: RetrievalSettings) -> None:
 
     async def start() -> None:
         await engine.start()
-        for series_id, why in engine.damaged.items():
-            log.error("series cannot be read", series=series_id, why=why)
         log.info("settings", faiss=engine.faiss, **settings.model_dump(mode="json"))
 
     await serve(

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+import structlog
+
 from retrieval import records
 from retrieval.folder import DataFolder
 from retrieval.ledger import POOL_KEY, SERIES_KEY, etag, is_upgraded, no_such_series, pool_of, put_pool, series_of
@@ -22,6 +24,7 @@ from serving.errors import AlreadyExists, CorruptData, FailedState, Overloaded, 
 PATIENCE = 60.0  # seconds that a call waits for those that use a series
 
 T = TypeVar("T")
+log = structlog.get_logger("panelhue.retrieval")
 
 
 @dataclass
@@ -119,6 +122,7 @@ class Shelf:
             if environment is not None and entry.environment is None:
                 environment.close()
             if isinstance(error, CorruptData | FailedState):
+                log.error("series cannot be read", series=series_id, why=error.message)
                 with self._guard:
                     entry.error = error
             raise

@@ -119,7 +119,8 @@ class Environment:
         """
         if self._broken:
             with self._writer:
-                self._reopen()
+                if self._broken:
+                    self._reopen()
         with self._gate:
             self._gate.wait_for(lambda: not self._closed_gate)
             self._readers += 1
