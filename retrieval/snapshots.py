@@ -15,16 +15,13 @@ from retrieval.catalog import Catalog
 from retrieval.disk import bytes_of, copy_file, disk_errors, drafting, head_of, sha256_of
 from retrieval.folder import sync_folder, write_synced
 from retrieval.inspector import Inspector, Inspectors
-from retrieval.ledger import pool_of, put_pool, put_series, series_of
 from retrieval.names import check_name, name_of_time
-from retrieval.store import Environment
+from retrieval.renewal import before, renew
 from retrieval.swaps import swap
-from retrieval.transaction import Writer
-from retrieval.types import PoolState, Series, SeriesView, SnapshotInfo
+from retrieval.types import SeriesView, SnapshotInfo
 from serving.errors import AlreadyExists, CorruptData, FailedState, InvalidInput, NotFound, ServiceError
 
 FORMAT_NAME, VERSION = "panelhue-snapshot", 1
-UNKNOWN_CHANGES = 1 << 32  # more changes than any pool has seen since its last snapshot, where that cannot be read
 
 
 class Snapshots:
@@ -214,11 +211,11 @@ class Snapshots:
             copy_file(self._place(series_id, name) / "data.mdb", draft / "data.mdb")
             self._compare(draft, info)
             if not self._catalog.taken(target):
-                _renew(draft, target, None, self._clock(), fresh=bool(into))
+                renew(draft, target, None, self._clock(), fresh=bool(into))
                 (draft / "lock.mdb").unlink(missing_ok=True)
                 return self._catalog.adopt(draft, target)
             with self._catalog.replacing(target) as place:
-                _renew(draft, target, _before(place), self._clock(), fresh=False)
+                renew(draft, target, before(place), self._clock(), fresh=False)
                 swap(self._folder, target, draft)
                 on_swap()
         return self._catalog.view(target)
@@ -253,39 +250,6 @@ class Snapshots:
     def _place(self, series_id: str, name: str) -> Path:
         check_name(series_id, "a series' id")
         return self._folder.path / "snapshots" / series_id / check_name(name, "a snapshot's name")
-
-
-def _before(place: Path) -> tuple[Series, PoolState] | None:
-    """What the series is that will be replaced; None if it is not there or cannot be read."""
-    try:
-        return head_of(place) if place.exists() else None
-    except ServiceError:
-        return None
-
-
-def _renew(draft: Path, target: str, before: tuple[Series, PoolState] | None, now: int, *, fresh: bool) -> None:
-    """Writes into the copy who it is now, and a generation that is greater than any before it."""
-
-    def store(txn: Writer) -> None:
-        series, pool = series_of(txn), pool_of(txn)
-        if fresh:
-            series = replace(series, id=target, revision=1, create_ns=now, update_ns=now)
-            generation = pool.generation + 1
-        elif before is None:
-            series = replace(series, revision=series.revision + UNKNOWN_CHANGES, update_ns=now)
-            generation = pool.generation + UNKNOWN_CHANGES
-        else:
-            series = replace(series, revision=max(series.revision, before[0].revision) + 1, update_ns=now)
-            generation = max(pool.generation, before[1].generation) + 1
-        pool = replace(pool, generation=generation, history_from=generation, update_ns=now)
-        put_series(txn, series)
-        put_pool(txn, pool)
-
-    environment = Environment(draft)
-    try:
-        environment.write(store)
-    finally:
-        environment.close()
 
 
 def _read(manifest: Path) -> SnapshotInfo:

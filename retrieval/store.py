@@ -1,4 +1,4 @@
-"""What must survive a restart: one LMDB environment per series. Alone imports lmdb; LMDB is the truth.
+"""What must survive a restart: one LMDB environment per series. LMDB is the truth.
 
 One transaction per change, with LMDB's default flags, so that a commit that returned is on the disk. No read
 transaction outlives the call that made it. `docs/FORMAT.md` describes the bytes.

@@ -60,6 +60,8 @@ def settle(folder: DataFolder) -> bool:
     Returns:
         Whether trash may be emptied: not if a journal cannot be read, as what it names may lie there.
     """
+    for begun in journals(folder).glob("*.draft"):  # a journal that was not written to its end: nothing was moved yet
+        begun.unlink()
     readable = True
     for journal in sorted(journals(folder).glob("*.json")):
         try:

@@ -7,6 +7,7 @@ import random
 import shutil
 import signal
 import tarfile
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,8 +19,9 @@ import pytest
 from retrieval import records, tree
 from retrieval.check import CheckProgress
 from retrieval.inspector import Inspector
+from retrieval.series_check import check_series
 from retrieval.types import Draft, Finding
-from serving.errors import CorruptData
+from serving.errors import CorruptData, NotFound
 from tests.formats import make_v1
 from tests.unit import pools
 from tests.unit.pools import add, filled, id_of, prepared
@@ -108,6 +110,24 @@ def test_a_series_is_checked_while_it_is_used(tmp_path):
         for number in range(100, 110):
             add(catalog, number)
             assert not [found for found in inspector.check(folder) if isinstance(found, Finding)]
+    catalog.close()
+
+
+def test_a_series_that_cannot_be_read_is_checked_too(tmp_path, inspector):
+    catalog = filled(tmp_path / "data", references=2)
+    with catalog.replacing("s") as folder:
+        set_value(folder, b"meta", b"pool", b"no pool")
+    found = [
+        each.text for each in check_series(catalog, "s", lambda: nullcontext(inspector)) if isinstance(each, Finding)
+    ]
+    assert len([text for text in found if "meta pool" in text]) == 2, "by the one who opens it, and by the check"
+    catalog.close()
+
+
+def test_a_series_that_is_not_there_is_told(tmp_path, inspector):
+    catalog = filled(tmp_path / "data", references=0)
+    with pytest.raises(NotFound):
+        next(check_series(catalog, "t", lambda: nullcontext(inspector)))
     catalog.close()
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+from importlib.metadata import EntryPoint
 
 import pytest
 from typer.testing import CliRunner
 
+from panelhue.cli.group import loaded
 from retrieval import records
 from retrieval.catalog import Catalog
 from retrieval.data_command import data_app
@@ -42,6 +44,11 @@ def damaged(folder):
 
 def run(*arguments: object):
     return CliRunner().invoke(data_app, [str(argument) for argument in arguments])
+
+
+def test_the_commands_are_mounted_under_one_name():
+    command = loaded(EntryPoint("data", "retrieval.data_command:data_app", "panelhue.commands"))
+    assert sorted(command.commands) == ["backup", "check", "compact"]
 
 
 def test_a_sound_folder_is_said_to_be_sound(folder):

@@ -15,7 +15,8 @@ import pytest
 from retrieval import records
 from retrieval.catalog import Catalog
 from retrieval.inspector import Inspector
-from retrieval.snapshots import UNKNOWN_CHANGES, Snapshots
+from retrieval.renewal import UNKNOWN_CHANGES
+from retrieval.snapshots import Snapshots
 from serving.errors import AlreadyExists, CorruptData, FailedState, InvalidInput, NotFound
 from tests.unit.pools import add, filled, findings, id_of, ids
 

@@ -70,6 +70,16 @@ def test_a_start_settles_what_was_under_way(folder, there, new, old, expected):
     assert (text_of(folder), left(folder)) == (expected, [])
 
 
+def test_a_journal_that_was_only_begun_is_swept(folder):
+    put(folder.series / "s", OLD)
+    put(folder.trash / "new-1", NEW)
+    swaps.journals(folder).mkdir()
+    (swaps.journals(folder) / "s.json.draft").write_text('{"version"')
+    assert swaps.settle(folder)
+    folder.sweep()
+    assert (text_of(folder), left(folder)) == (OLD, [])
+
+
 @pytest.mark.parametrize("fields", [{"version": 2}, {"new": None, "version": "x"}])
 def test_a_journal_that_cannot_be_read_keeps_the_trash(folder, fields):
     put(folder.trash / "new-1", NEW)
