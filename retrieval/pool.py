@@ -21,7 +21,7 @@ from retrieval.types import (
     StoredPatches,
 )
 from retrieval.view import View
-from serving.errors import Conflict, Unavailable
+from serving.errors import Conflict, FailedState, Unavailable
 
 COMPACTION_SHARE = 0.2  # of a segment's rows that may be dead before it is rewritten
 
@@ -221,6 +221,7 @@ class Pool:
 
         Raises:
             NotFound: NO_SUCH_SERIES.
+            Unavailable: SERIES_BUSY, it was replaced by a restored one.
         """
         with self._lock:
             self._refuse_retired()
@@ -298,19 +299,38 @@ class Pool:
     def change_series(self, change: Callable[[], SeriesView]) -> SeriesView:
         """What `change` gives, which changes the series' own fields in the store."""
         with self.changing():
-            view = change()
-            loaded = self._loaded
-            if loaded is not None:
-                loaded.series = view.series
-                self._publish(loaded, self._generation())
+            return self._changed(change)
+
+    def change_migration(self, target: Series, change: Callable[[], SeriesView]) -> SeriesView:
+        """As `change_series`, if the migration of `target` is still the one under way.
+
+        Raises:
+            FailedState: NO_MIGRATION, it was cancelled meanwhile; another one may be under way by now.
+        """
+        with self.changing():
+            self._check_migration(target)
+            return self._changed(change)
+
+    def _changed(self, change: Callable[[], SeriesView]) -> SeriesView:
+        view = change()
+        loaded = self._loaded
+        if loaded is not None:
+            loaded.series = view.series
+            self._publish(loaded, self._generation())
         return view
 
-    def switch(self, prepared: Loaded | None, known: dict[int, Reference]) -> list[int]:
+    def _check_migration(self, target: Series) -> None:
+        wanted, now = target.migration, self._series().migration
+        if wanted is None or now is None or (wanted.space, wanted.start_ns) != (now.space, now.start_ns):
+            raise FailedState(f"series {self.series_id!r}: the migration was cancelled", reason="NO_MIGRATION")
+
+    def switch(self, target: Series, prepared: Loaded | None, known: dict[int, Reference]) -> list[int]:
         """Gives the series the space that it migrates to, in the store and in memory.
 
         Searches go on in the old space until the new one is published, whole.
 
         Args:
+            target: the series as it will be, with the migration that makes it so.
             prepared: the pool in the new space, as `known` says; None: it is not to be in memory.
             known: what `prepared` was made of.
 
@@ -318,6 +338,7 @@ class Pool:
             Sequence numbers of references that lack vectors in the new space, and then nothing was changed.
         """
         with self.changing():
+            self._check_migration(target)
             if prepared is not None:
                 now, _ = self._catalog.known(self.series_id)
                 catch_up(self._catalog, prepared, known, now)

@@ -145,7 +145,8 @@ class MigrationCases(Core):
             problem = next((result for result in results if isinstance(result, Exception)), problem)
             if done:
                 pool = self._residency.pool(target.id)
-                await self._off(pool.change_series, partial(self._catalog.put_migrated, target.id, done))
+                store = partial(self._catalog.put_migrated, target.id, done)
+                await self._off(pool.change_migration, target, store)
         if problem is not None:
             raise problem
 
@@ -175,7 +176,7 @@ class MigrationCases(Core):
                 loop = asyncio.get_running_loop()
                 prepared = await loop.run_in_executor(self._long, read, self._catalog, target, pool.scanner, known)
             held = known if prepared is None else {n: known[n] for n in prepared.source.sequences}
-            lacking = await self._off(pool.switch, prepared, held)
+            lacking = await self._off(pool.switch, target, prepared, held)
         if not lacking:
             self._residency.unload_past(series_id)
             if prepared is None or self._residency.published(series_id) is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import re
 import unicodedata
@@ -14,7 +15,7 @@ from retrieval.cases.references import LIST_BATCH
 from retrieval.config import VECTORS_ONLY, RetrievalSettings
 from retrieval.embed import EmbeddingSpace
 from retrieval.types import Series, SeriesChange, SeriesDraft, SeriesView, Space, Stats
-from serving.errors import Conflict, CorruptData, FailedState, InvalidInput, Overloaded, Violation
+from serving.errors import Conflict, CorruptData, FailedState, InvalidInput, Overloaded, ServiceError, Violation
 
 REMEMBERED_CALLS = 10_000  # as the contract says
 NONE = -1  # of a depth limit in a change: none any more
@@ -102,8 +103,12 @@ class SeriesCases(MigrationCases):
         """At most `limit` series behind the id `after`, and whether there are more."""
 
         def work() -> tuple[list[SeriesView], bool]:
-            ids = [series_id for series_id in self._catalog.ids() if series_id > after]
-            return [self._catalog.view(series_id) for series_id in ids[:limit]], len(ids) > limit
+            found: list[SeriesView] = []
+            for series_id in self._catalog.ids():
+                if series_id > after and len(found) <= limit:
+                    with contextlib.suppress(ServiceError):  # it cannot be read, which shows when it is looked at
+                        found.append(self._catalog.view(series_id))
+            return found[:limit], len(found) > limit
 
         return await self._off(work)
 

@@ -12,10 +12,10 @@ from retrieval.backup import BackedUp, back_up
 from retrieval.cases.migrations import MigrationCases
 from retrieval.check import CheckProgress
 from retrieval.compaction import compact_file
-from retrieval.inspector import Inspector
 from retrieval.loaded import expected_bytes
 from retrieval.names import check_name, name_of_time
 from retrieval.pool import Pool
+from retrieval.series_check import check_series
 from retrieval.snapshots import Snapshots
 from retrieval.types import Finding, SeriesView, SnapshotInfo
 from retrieval.upkeep_types import BackUpStep, CheckStep, Compacted, Reindexed, Resident, Tier
@@ -204,8 +204,7 @@ class UpkeepCases(MigrationCases):
         """
 
         def steps() -> Generator[Finding | CheckProgress, None, None]:
-            with self._catalog.holding(series_id) as folder, Inspector() as inspector:
-                yield from inspector.check(folder)
+            yield from check_series(self._catalog, series_id)
 
         progress, findings = CheckProgress(), 0
         async with aclosing(self._steps(steps())) as told:
