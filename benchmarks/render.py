@@ -184,8 +184,8 @@ def colorflow_weights() -> str:
     each = ", ".join(f"`{name}` {size:.1f}" for name, size in styles.items() if name != "all")
     said = (
         f"Weights on the device in half precision, GiB: {each}, all three together {styles['all']:.1f}. The text "
-        f"encoders would add {text['gray']:.1f} (CLIP) and {text['sketch']:.1f} (T5) if they stayed; `plain` is without "
-        "them, too."
+        f"encoders would add {text['gray']:.1f} (CLIP) and {text['sketch']:.1f} (T5) if they stayed; `plain` has none "
+        "either."
     )
     return "\n\n".join([said, provenance("colorflow_memory")])
 

@@ -68,11 +68,12 @@ class Settings(BaseModel):
     )
     channels_last: bool = Field(False, description="Memory layout of the convolutional networks.")
     vae_slicing: bool = Field(
-        True, description="The refinement takes one picture at a time; exact. off: a batch at once, far more memory."
+        True, description="The refinement takes one picture at a time; exact. false: a batch at once, far more memory."
     )
     vae_tiling: bool = Field(
         False,
-        description="The VAE works in tiles: far less memory, slightly other colours, since its norms are global.",
+        description="The VAE takes the canvas in tiles, the refinement not: less memory for large pages, slightly other "
+        "colours, since its norms are global.",
     )
     batch: int = Field(4, ge=1, le=64, description="Pages, or windows of pages, that go through the networks together.")
 
