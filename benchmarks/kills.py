@@ -307,7 +307,7 @@ def run(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     truth = Truth()
     problems: list[str] = []
     totals: dict[str, Counter[str]] = {"done": Counter(), "killed_in": Counter()}
-    flags = ("--data", str(folder / "data"), "--set", f"embedder_variants={VARIANTS}", "--set", "snapshots_keep=0")
+    flags = ("--data", str(folder / "data"), "--set", f"embedder_variants={VARIANTS}")
     begin, space, recoveries = time.perf_counter(), "", []
     for number in range(arguments.kills + 1):
         started = time.perf_counter()
