@@ -121,8 +121,6 @@ class Catalog(SeriesCatalog):
     ) -> list[StoredPatches]:
         """At most `limit` references' patches in order of sequence, behind `after`; also of removed ones that are kept.
 
-        The vectors lie one behind the other in one block of memory.
-
         Args:
             series_id: the series.
             after: a sequence number.

@@ -15,7 +15,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 import numpy as np
-from jaxtyping import Float32, Int32
 
 from retrieval.types import (
     IndexOptions,
@@ -212,34 +211,6 @@ def write_patches(patches: StoredPatches) -> bytes:
     )
 
 
-@dataclass(frozen=True)
-class PatchesView:
-    """A reference's vectors and boxes where they lie in a value; not to be kept longer than the value."""
-
-    reference_id: str
-    vectors: Float32[np.ndarray, "n dim"]
-    boxes: Int32[np.ndarray, "n 4"]
-
-
-def view_patches(value: Bytes, where: str) -> PatchesView:
-    """A reference's vectors and boxes, checked but not copied.
-
-    Raises:
-        CorruptData, FailedState: as `unpack`.
-
-    Cost: one pass over the value for its checksum.
-    """
-    payload = unpack(PATCHES, value, where)
-    reference_id, count, dim = PATCHES_HEAD.unpack_from(payload) if len(payload) >= PATCHES_HEAD.size else (b"", 0, 0)
-    if len(payload) != PATCHES_HEAD.size + count * (16 + 4 * dim):
-        raise CorruptData(
-            f"{where}: expected {count} patches of {dim}, got {len(payload)} bytes", reason="DATA_DAMAGED"
-        )
-    boxes = np.frombuffer(payload, "<i4", count * 4, PATCHES_HEAD.size).reshape(count, 4)
-    vectors = np.frombuffer(payload, "<f4", count * dim, PATCHES_HEAD.size + 16 * count).reshape(count, dim)
-    return PatchesView(reference_id.hex(), vectors, boxes)
-
-
 def count_patches(value: Bytes, where: str) -> int:
     """How many patches a reference has, by the value's head and length alone: its checksum is not looked at.
 
@@ -260,5 +231,12 @@ def read_patches(value: Bytes, sequence: int, where: str) -> StoredPatches:
     Raises:
         CorruptData, FailedState: as `unpack`.
     """
-    view = view_patches(value, where)
-    return StoredPatches(view.reference_id, sequence, view.vectors.copy(), view.boxes.copy())
+    payload = unpack(PATCHES, value, where)
+    reference_id, count, dim = PATCHES_HEAD.unpack_from(payload) if len(payload) >= PATCHES_HEAD.size else (b"", 0, 0)
+    if len(payload) != PATCHES_HEAD.size + count * (16 + 4 * dim):
+        raise CorruptData(
+            f"{where}: expected {count} patches of {dim}, got {len(payload)} bytes", reason="DATA_DAMAGED"
+        )
+    boxes = np.frombuffer(payload, "<i4", count * 4, PATCHES_HEAD.size).reshape(count, 4)
+    vectors = np.frombuffer(payload, "<f4", count * dim, PATCHES_HEAD.size + 16 * count).reshape(count, dim)
+    return StoredPatches(reference_id.hex(), sequence, vectors.copy(), boxes.copy())

@@ -21,7 +21,7 @@ from retrieval.ledger import (
     reference_of,
     series_of,
 )
-from retrieval.records import Past, PatchesView
+from retrieval.records import Past
 from retrieval.transaction import BLOBS, REFERENCES, Reader, Writer
 from retrieval.types import (
     GENERATED,
@@ -189,25 +189,13 @@ def listed(view: Reader, after: str, limit: int) -> list[Reference]:
 
 
 def patches(view: Reader, after: int, limit: int, database: str | None) -> list[StoredPatches]:
-    """At most `limit` references' patches in order of sequence, behind `after`.
-
-    The vectors of all of them are one block of memory, copied once out of the store.
-    """
+    """At most `limit` references' patches in order of sequence, behind `after`."""
     name = (database or series_of(view).patches).encode()
-    seen: list[tuple[int, PatchesView]] = []
+    found: list[StoredPatches] = []
     for key, value in view.items(name, number_key(after)):
-        if len(seen) >= limit:
+        if len(found) >= limit:
             break
-        seen.append((number_of(key), records.view_patches(value, view.where(name, key))))
-    if not seen:
-        return []
-    vectors = np.concatenate([patch.vectors for _, patch in seen], dtype=np.float32)
-    boxes = np.concatenate([patch.boxes for _, patch in seen], dtype=np.int32)
-    found, row = [], 0
-    for sequence, patch in seen:
-        end = row + len(patch.vectors)
-        found.append(StoredPatches(patch.reference_id, sequence, vectors[row:end], boxes[row:end]))
-        row = end
+        found.append(records.read_patches(value, number_of(key), view.where(name, key)))
     return found
 
 
@@ -217,7 +205,9 @@ def vectors(view: Reader, sequences: Sequence[int], database: bytes) -> list[Flo
     for sequence in sequences:
         key = number_key(sequence)
         value = view.look(database, key)
-        found.append(None if value is None else records.view_patches(value, view.where(database, key)).vectors.copy())
+        found.append(
+            None if value is None else records.read_patches(value, sequence, view.where(database, key)).vectors
+        )
     return found
 
 
