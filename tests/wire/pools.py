@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 
@@ -76,3 +78,19 @@ def found(pools: RetrievalClient, series: str, query: np.ndarray, **options: obj
 def files(numbers: Sequence[int], **fields: object) -> list[t.ReferenceFile]:
     """Colour pictures to add."""
     return [t.ReferenceFile(f"f{n}", picture(n), **fields) for n in numbers]  # type: ignore[arg-type]
+
+
+def ids_of(pools: RetrievalClient, series: str) -> set[str]:
+    """The ids of all references of a series."""
+    return {one.id for one in pools.list_references(series)}
+
+
+def damage(path: Path, data: bytes) -> None:
+    """Turns one bit of `data` over where it lies in the file."""
+    at = path.read_bytes().find(data)
+    assert at >= 0
+    with path.open("r+b") as file:
+        file.seek(at + len(data) - 1)
+        file.write(bytes([data[-1] ^ 1]))
+        file.flush()
+        os.fsync(file.fileno())
