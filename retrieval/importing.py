@@ -33,8 +33,7 @@ class Importer:
             NotFound: NO_SUCH_SERIES.
             FailedState: EMBEDDING_SPACE_CHANGED, the series holds vectors of another space.
         """
-        _, generation = await self._engine.import_references(self._series_id, self._space_id, [], caller=self._caller)
-        del generation
+        await self._engine.import_references(self._series_id, self._space_id, [], caller=self._caller)
         self._dim = (await self._engine.get_series(self._series_id)).series.space.dim
 
     async def store(self, batch: pb.ImportBatch) -> tuple[pb.ImportReferencesResponse, Exception | None]:

@@ -29,7 +29,7 @@ class Held:
     users: int = 0  # searches that run on it
     pinned: bool = False
     gone: bool = False  # no longer held; its bytes count until its last search ends
-    placing: bool = False  # on its way to the device
+    placing: asyncio.Lock = field(default_factory=asyncio.Lock)  # held while it is on its way to the device
     refused: int = 0  # what it would have taken on the device when that refused it
     last_use_ns: int = field(default_factory=time.time_ns)
 
@@ -57,7 +57,7 @@ class Placement:
         if key in self._order:
             self._order.move_to_end(key)
         size = held.pool.expected_gpu_bytes if self.max_bytes else 0
-        if held.placing or size <= max(held.gpu, held.refused) or size > self.max_bytes:
+        if held.placing.locked() or size <= max(held.gpu, held.refused) or size > self.max_bytes:
             return False
         oldest = next((other for other in self._order if other != key), None)
         fits = self.bytes + size - held.gpu <= self.max_bytes
@@ -65,22 +65,19 @@ class Placement:
 
     async def place(self, key: Key, held: Held) -> bool:
         """Whether the pool's full segments are on the device now; a device that refuses is no error."""
-        size = held.pool.expected_gpu_bytes
-        if held.gone or held.placing or not 0 < size <= self.max_bytes:
-            return held.gpu > 0
-        held.placing = True
-        try:
-            if not await self._make_room(key, size - held.gpu):
+        async with held.placing:
+            size = held.pool.expected_gpu_bytes
+            if held.gone or not max(held.gpu, held.refused) < size <= self.max_bytes:
+                return held.gpu > 0
+            extra = size - held.gpu
+            if not await self._make_room(key, extra):
                 return False
-            extra = max(0, size - held.gpu)
             self.bytes += extra
             try:
                 placed = await self._run(held.pool.place)
             finally:
                 self.bytes -= extra
             return await self._placed(key, held, size) if placed else self._refused(held, size)
-        finally:
-            held.placing = False
 
     async def _placed(self, key: Key, held: Held, size: int) -> bool:
         if held.gone:

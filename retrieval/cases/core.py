@@ -17,6 +17,7 @@ from retrieval.config import RetrievalSettings
 from retrieval.embedding import Embedding
 from retrieval.gallery import Gallery
 from retrieval.index import best_scanner, faiss_version
+from retrieval.loaded import REFERENCE_BYTES, ROW_BYTES
 from retrieval.pool import COMPACTION_SHARE, Pool
 from retrieval.quotas import CallerQuotas
 from retrieval.residency import Residency
@@ -115,7 +116,9 @@ class Core:
     async def _store(self, series_id: str, items: Sequence[NewReference]) -> Sequence[Stored]:
         """Stores references in one transaction and in memory, within the budget."""
         pool = self._residency.pool(series_id)
-        room = sum(item.prepared.vectors.nbytes for item in items)
+        room = sum(
+            REFERENCE_BYTES + item.prepared.vectors.nbytes + ROW_BYTES * len(item.prepared.boxes) for item in items
+        )
         with self._residency.growing(series_id, room):
             stored, _ = await self._off(pool.add_many, items)
         self._improve(pool)

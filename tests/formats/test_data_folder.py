@@ -17,7 +17,17 @@ from retrieval import records
 from retrieval.catalog import Catalog
 from retrieval.index import CpuScanner
 from retrieval.pool import Pool
-from retrieval.types import GENERATED, OFFICIAL, Bound, Draft, IndexOptions, PoolState, Provenance, Quota
+from retrieval.types import (
+    GENERATED,
+    OFFICIAL,
+    Draft,
+    IndexOptions,
+    NewReference,
+    PoolState,
+    Provenance,
+    Quota,
+    SearchOptions,
+)
 from serving.errors import CorruptData, FailedState, Overloaded
 from tests.formats import make_v1, make_v2
 
@@ -55,10 +65,11 @@ def test_a_folder_of_format_1_gives_all_that_was_put_in(data):
 def test_a_folder_of_format_1_can_be_searched_then_added_to(data):
     catalog = Catalog(data)
     pool = Pool(catalog, "kept", CpuScanner())
-    found = pool.snapshot().search(make_v1.prepared(1).vectors, 1, Bound())
-    assert {hit.reference.provenance.backend for hit in found.hits} == {"exemplar"}
-    _, state, new = pool.add(Draft(), make_v1.picture(9), make_v1.prepared(9))
-    assert (new, state.generation, state.references) == (True, 5, 3)
+    hits, candidates = pool.load().find(make_v1.prepared(1).vectors, SearchOptions(1), None)
+    assert {reference.provenance.backend for ((_, reference, _),) in hits} == {"exemplar"}
+    assert candidates == 10
+    (stored,), state = pool.add_many([NewReference(Draft(), make_v1.picture(9), make_v1.prepared(9))])
+    assert (stored.new, state.generation, state.references) == (True, 5, 3)
     catalog.close()
 
 

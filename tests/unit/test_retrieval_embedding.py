@@ -142,5 +142,5 @@ def test_a_wrong_variant_is_refused_with_the_reason(tmp_path: Path, variants: ob
 
 
 def test_a_default_embedder_that_is_no_variant_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValidationError, match="must be one of fit, open_clip, structure, got 'fot'"):
+    with pytest.raises(ValidationError, match="must be one of fit, open_clip, structure, vectors, got 'fot'"):
         settings(tmp_path, embedder="fot", embedder_variants={"fit": FIT})

@@ -121,8 +121,8 @@ def test_a_lone_search_is_helped_by_the_idle_searchers(run):
 
 def test_searches_side_by_side_have_no_helpers(run):
     gate = Gate()
-    run(lambda batcher: gated(batcher, gate, [(ask(1), SearchOptions(1)), (ask(2), SearchOptions(1, Bound(max_depth=1)))],
-                              busy=2), threads=2)  # fmt: skip
+    searches = [(ask(1), SearchOptions(1)), (ask(2), SearchOptions(1, Bound(max_depth=1)))]
+    run(lambda batcher: gated(batcher, gate, searches, busy=2), threads=2)
     assert len(gate.asked) == 2
     assert not gate.asked[0][2]
 
