@@ -214,7 +214,7 @@ def text_encoder_bytes(backbone: Backbone) -> int:
     with torch.device("meta"):
         config = getattr(transformers, f"{name}Config")(**sizes)
         encoder = getattr(transformers, "CLIPTextModel" if name == "CLIPText" else "T5EncoderModel")(config)
-    return sum(weight.numel() for weight in encoder.parameters()) * 2
+    return 2 * sum(int(weight.numel()) for weight in encoder.parameters())
 
 
 def resident_weights(scale: Scale) -> dict[str, Any]:

@@ -72,8 +72,8 @@ class Settings(BaseModel):
     )
     vae_tiling: bool = Field(
         False,
-        description="The VAE takes the canvas in tiles, the refinement not: less memory for large pages, slightly other "
-        "colours, since its norms are global.",
+        description="The VAE takes the canvas in tiles, the refinement not: less memory for large pages, slightly "
+        "other colours, since its norms are global.",
     )
     batch: int = Field(4, ge=1, le=64, description="Pages, or windows of pages, that go through the networks together.")
 
