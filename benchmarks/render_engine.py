@@ -1,0 +1,89 @@
+"""The tables of the retrieval engine in depth: residency, growth, kills; called by cog blocks of docs/BENCHMARKS.md."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.render import load, provenance, table
+from benchmarks.report import RESULTS
+
+
+def _ready(name: str) -> bool:
+    return (RESULTS / f"{name}.json").exists()
+
+
+def residency() -> str:
+    """Ten thousand series under a budget."""
+    if not _ready("residency"):
+        return "Not measured yet."
+    r = load("residency")["results"]
+    searches = [
+        [
+            str(s["clients"]),
+            str(s["n"]),
+            str(s["series_asked"]),
+            str(s["errors"]),
+            *(f"{s[key]:.1f}" for key in ("p50_ms", "p95_ms", "p99_ms")),
+            f"{s['searches_per_s']:.0f}",
+        ]
+        for s in r["searches"]
+    ]
+    header = ["clients", "searches", "series asked for", "errors", "p50, ms", "p95, ms", "p99, ms", "searches/s"]
+    said = (
+        f"{r['series']} series of {r['references_each']} references, {r['vector_bytes'] / 1e6:.0f} MB of vectors in "
+        f"all; budget {r['budget_bytes'] / 1e6:.0f} MB. Imported at {r['import']['references_per_s']:.0f} "
+        f"references/s, each synced, and {r['import']['series_per_s']:.1f} series/s made. A new server on the full folder was ready "
+        f"after {r['ready_s']:.2f} s. The most that the server took above its start: "
+        f"{r['most_bytes_above_start'] / 1e6:.0f} MB ({r['most_over_budget']:.2f} of the budget); by its own count "
+        f"{r['counted_bytes_at_the_end'] / 1e6:.0f} MB in {r['residents_at_the_end']} pools at the end."
+    )
+    return "\n\n".join([table(header, searches), said, provenance("residency")])
+
+
+def growth() -> str:
+    """A thousand chapters while searches run."""
+    if not _ready("growth"):
+        return "Not measured yet."
+    r = load("growth")["results"]
+    rows = [_grown(run) for run in r["runs"]]
+    header = [
+        "chapters/s",
+        "p50 / p99 while growing, ms",
+        "last tenth, ms",
+        "at rest, ms",
+        "p99, times at rest",
+        "last tenth, times at rest",
+        "a chapter, last tenth over first",
+        "most memory over final",
+        "final memory over vectors",
+    ]
+    said = f"{r['chapters']} chapters of {r['references_each']} references: {r['rows']} rows of {r['dim']} numbers."
+    return "\n\n".join([table(header, rows), said, provenance("growth")])
+
+
+def _grown(run: dict[str, Any]) -> list[str]:
+    pace = run["pace_chapters_per_s"]
+    chapters = run["chapter_s_by_tenth"]
+    return [
+        f"{pace:.0f}" if isinstance(pace, float | int) else str(pace),
+        *(f"{run[key]['p50_ms']:.1f} / {run[key]['p99_ms']:.1f}" for key in ("growing", "growing_last_tenth", "idle")),
+        f"{run['p99_growing_over_idle']:.2f}",
+        f"{run['p99_last_tenth_over_idle']:.2f}",
+        f"{run['last_tenth_over_first']:.2f} ({1000 * chapters[0]:.0f} to {1000 * chapters[-1]:.0f} ms)",
+        f"{run['most_over_final']:.2f}",
+        f"{run['final_over_vectors']:.2f}",
+    ]
+
+
+def kills() -> str:
+    """What was there after a hundred kills."""
+    if not _ready("kills"):
+        return "Not measured yet."
+    r = load("kills")["results"]
+    done, hit = r["operations_done"], r["killed_while_under_way"]
+    rows = [[name, str(done.get(name, 0)), str(hit.get(name, 0))] for name in sorted({*done, *hit})]
+    said = (
+        f"{r['kills']} kills (seed {r['seed']}): **{r['problems']} problems**. {r['snapshots_acknowledged']} snapshots "
+        f"were acknowledged. Start of the server after a kill, until it is ready: {r['start_s_median']:.2f} s (median)."
+    )
+    return "\n\n".join([table(["operation", "acknowledged", "under way at a kill"], rows), said, provenance("kills")])
