@@ -29,13 +29,14 @@ def residency() -> str:
         for s in r["searches"]
     ]
     header = ["clients", "searches", "series asked for", "errors", "p50, ms", "p95, ms", "p99, ms", "searches/s"]
+    took = r["import"]
     said = (
-        f"{r['series']} series of {r['references_each']} references, {r['vector_bytes'] / 1e6:.0f} MB of vectors in "
-        f"all; budget {r['budget_bytes'] / 1e6:.0f} MB. Imported at {r['import']['references_per_s']:.0f} "
-        f"references/s, each synced, and {r['import']['series_per_s']:.1f} series/s made. A new server on the full folder was ready "
-        f"after {r['ready_s']:.2f} s. The most that the server took above its start: "
-        f"{r['most_bytes_above_start'] / 1e6:.0f} MB ({r['most_over_budget']:.2f} of the budget); by its own count "
-        f"{r['counted_bytes_at_the_end'] / 1e6:.0f} MB in {r['residents_at_the_end']} pools at the end."
+        f"{r['series']} series of {r['references_each']} references, {r['vector_bytes'] / 1e6:.0f} MB of vectors in all; "
+        f"budget {r['budget_bytes'] / 1e6:.0f} MB. Imported at {took['references_per_s']:.0f} references/s, each synced, "
+        f"{took['series_per_s']:.1f} series/s. A new server on the full folder was ready after {r['ready_s']:.2f} s. "
+        f"The most that it took above its start: {r['most_bytes_above_start'] / 1e6:.0f} MB "
+        f"({r['most_over_budget']:.2f} of the budget); by its own count {r['counted_bytes_at_the_end'] / 1e6:.0f} MB "
+        f"in {r['residents_at_the_end']} pools at the end."
     )
     return "\n\n".join([table(header, searches), said, provenance("residency")])
 
