@@ -41,7 +41,7 @@ from panelhue.retrieval.v1 import retrieval_pb2 as pb
 DIM = 64
 VECTORS, PICTURES = "vectors", "pictures"  # two series: ready-made vectors, and pictures that can be embedded anew
 VARIANTS = '{"other": {"embedder": "structure", "crop_recipe": "fit:64x96"}}'
-LONGEST = 1.2  # seconds from the first operation to the kill, at most
+LONGEST = 3.0  # seconds from the first operation to the kill, at most
 
 
 def picture(number: int) -> bytes:
@@ -283,7 +283,7 @@ def one_life(
         life = Life(servers, truth, number, space, rng)
         if number % 5 == 4:
             threads = [threading.Thread(target=restore_in_place, args=(life,))]
-            moment = rng.uniform(0.0, 0.15)
+            moment = rng.uniform(0.0, 1.5)
         else:
             works = {
                 "import": life.imports, "add": life.pictures, "remove": life.removals, "change": life.changes,

@@ -31,8 +31,8 @@ def residency() -> str:
     header = ["clients", "searches", "series asked for", "errors", "p50, ms", "p95, ms", "p99, ms", "searches/s"]
     took = r["import"]
     said = (
-        f"{r['series']} series of {r['references_each']} references, {r['vector_bytes'] / 1e6:.0f} MB of vectors in all; "
-        f"budget {r['budget_bytes'] / 1e6:.0f} MB. Imported at {took['references_per_s']:.0f} references/s, each synced, "
+        f"{r['series']} series of {r['references_each']} references, {r['vector_bytes'] / 1e6:.0f} MB of vectors; "
+        f"budget {r['budget_bytes'] / 1e6:.0f} MB. Imported at {took['references_per_s']:.0f} references/s, synced, "
         f"{took['series_per_s']:.1f} series/s. A new server on the full folder was ready after {r['ready_s']:.2f} s. "
         f"The most that it took above its start: {r['most_bytes_above_start'] / 1e6:.0f} MB "
         f"({r['most_over_budget']:.2f} of the budget); by its own count {r['counted_bytes_at_the_end'] / 1e6:.0f} MB "
