@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import queue
 import tempfile
 import time
 from multiprocessing.synchronize import Event
@@ -60,6 +61,27 @@ def ask(servers: Any, series: str, dim: int, rng: np.random.Generator, chapters:
     begin = time.perf_counter()
     answer = servers.retrieval.SearchVectors(request)
     return time.perf_counter() - begin, answer.generation
+
+
+def alone(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """One growth that nobody searches: what a chapter costs by itself. The pool is in memory all the time."""
+    server = start("retrieval-server", folder, "--data", str(folder / "data"))
+    done, out = multiprocessing.get_context("spawn").Event(), queue.SimpleQueue[list[float]]()
+    try:
+        with stubs(server.address) as servers:
+            space = create(servers, "grown", arguments.dim)
+            ask(servers, "grown", arguments.dim, np.random.default_rng(0), 1)
+            grow(server.address, "grown", space, arguments, 0.0, done, out)
+    finally:
+        stop(server)
+    chapters = out.get()
+    tenths = [float(np.mean(part)) for part in np.array_split(np.array(chapters), 10)]
+    return {
+        "seconds": float(sum(chapters)),
+        "rows_per_s": PATCHES * arguments.references * arguments.chapters / sum(chapters),
+        "chapter_s_by_tenth": tenths,
+        "last_tenth_over_first": tenths[-1] / tenths[0],
+    }
 
 
 def measured(folder: Path, arguments: argparse.Namespace, pace: float) -> dict[str, Any]:
@@ -121,6 +143,8 @@ def run(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     for number, pace in enumerate((arguments.pace, 0.0)):
         results["runs"].append(measured(folder / str(number), arguments, pace))
         print(results["runs"][-1], flush=True)
+    results["alone"] = alone(folder / "alone", arguments)
+    print(results["alone"], flush=True)
     return results
 
 

@@ -58,7 +58,13 @@ def growth() -> str:
         "most memory over final",
         "final memory over vectors",
     ]
-    said = f"{r['chapters']} chapters of {r['references_each']} references: {r['rows']} rows of {r['dim']} numbers."
+    lone = r["alone"]
+    said = (
+        f"{r['chapters']} chapters of {r['references_each']} references: {r['rows']} rows of {r['dim']} numbers. With "
+        f"nobody searching, a chapter takes {1000 * lone['chapter_s_by_tenth'][0]:.0f} ms in the first tenth and "
+        f"{1000 * lone['chapter_s_by_tenth'][-1]:.0f} ms in the last ({lone['last_tenth_over_first']:.2f} times), "
+        f"{lone['rows_per_s']:.0f} rows/s in all; searches, which cost more in a larger pool, share the two cores."
+    )
     return "\n\n".join([table(header, rows), said, provenance("growth")])
 
 
