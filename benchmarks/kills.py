@@ -41,7 +41,7 @@ from panelhue.retrieval.v1 import retrieval_pb2 as pb
 DIM = 64
 VECTORS, PICTURES = "vectors", "pictures"  # two series: ready-made vectors, and pictures that can be embedded anew
 VARIANTS = '{"other": {"embedder": "structure", "crop_recipe": "fit:64x96"}}'
-LONGEST = 3.0  # seconds from the first operation to the kill, at most
+LONGEST = 2.0  # seconds from the first operation to the kill, at most; three times that in every third life
 
 
 def picture(number: int) -> bytes:
@@ -60,6 +60,10 @@ class Truth:
         self.lock = threading.Lock()
         self.there: dict[str, set[str]] = {VECTORS: set(), PICTURES: set()}
         self.maybe: dict[str, set[str]] = {VECTORS: set(), PICTURES: set()}  # asked for, never acknowledged
+        self.ever: set[str] = set()  # of all series: everything that was ever asked for
+        self.gone: set[str] = (
+            set()
+        )  # whose removal was acknowledged, and that are not back by a restore; no name is used twice
         self.snapshots: dict[str, set[str]] = {}  # acknowledged, and what they must at least hold
         self.may_hold: dict[str, set[str]] = {}  # and may hold at most
 
@@ -74,12 +78,14 @@ class Truth:
         with self.lock:
             self.there[series] -= ids
             self.maybe[series] -= ids
+            self.gone |= ids
 
     def unsure(self, series: str, ids: set[str]) -> None:
         """Asked for; may be there or not."""
         with self.lock:
             self.there[series] -= ids
             self.maybe[series] |= ids
+            self.ever |= ids
 
     def both(self, series: str) -> tuple[set[str], set[str]]:
         """What must be there, and what may be there at most."""
@@ -179,11 +185,13 @@ class Life:
         """One more snapshot."""
         name = f"s{self.number}-{turn}"
         least, _ = self.truth.both(VECTORS)
+        with self.truth.lock:
+            gone = set(self.truth.gone)
         self.servers.maintenance.CreateSnapshot(mt.CreateSnapshotRequest(series_id=VECTORS, name=name))
-        there, most = self.truth.both(VECTORS)
-        with self.truth.lock:  # what was there before and after was there within
+        there, _ = self.truth.both(VECTORS)
+        with self.truth.lock:  # what was there before and after was there within; what came and went within may be
             self.truth.snapshots[name] = least & there
-            self.truth.may_hold[name] = most | least
+            self.truth.may_hold[name] = self.truth.ever - gone
         time.sleep(0.02)
 
     def migrations(self, turn: int) -> None:
@@ -217,6 +225,7 @@ def look(servers: Stubs, truth: Truth, problems: list[str], life: int, *, every:
         problems += [f"life {life}: {series} shows {len(found - most)} removed or unknown"] * bool(found - most)
         with truth.lock:  # what was in flight is settled now
             truth.there[series], truth.maybe[series] = set(found), set()
+            truth.gone -= found  # a restore brings back what was removed
         stats = servers.retrieval.GetSeriesStats(pb.GetSeriesStatsRequest(series_id=series))
         if (stats.references, stats.patches) != (len(found), 5 * len(found)):
             problems.append(f"life {life}: {series} counts {stats.references}, {stats.patches}, got {len(found)}")
@@ -253,7 +262,7 @@ def restored(servers: Stubs, truth: Truth, problems: list[str], life: int, name:
 def restore_in_place(life: Life) -> None:
     """Takes the pool back to its newest snapshot, alone; at the kill it is as before or as the snapshot."""
     truth = life.truth
-    names = sorted(truth.snapshots)
+    names = list(truth.snapshots)
     if not names:
         return
     name = names[-1]
@@ -278,7 +287,7 @@ def one_life(
 ) -> None:
     """Writes until the kill."""
     rng = random.Random((seed << 16) + number)
-    moment = rng.uniform(0.02, LONGEST)
+    moment = rng.uniform(0.02, LONGEST * (1 if number % 3 else 3))
     with stubs(server.address) as servers:
         life = Life(servers, truth, number, space, rng)
         if number % 5 == 4:
