@@ -61,9 +61,7 @@ class Truth:
         self.there: dict[str, set[str]] = {VECTORS: set(), PICTURES: set()}
         self.maybe: dict[str, set[str]] = {VECTORS: set(), PICTURES: set()}  # asked for, never acknowledged
         self.ever: set[str] = set()  # of all series: everything that was ever asked for
-        self.gone: set[str] = (
-            set()
-        )  # whose removal was acknowledged, and that are not back by a restore; no name is used twice
+        self.gone: set[str] = set()  # whose removal was acknowledged, unless a restore brought them back
         self.snapshots: dict[str, set[str]] = {}  # acknowledged, and what they must at least hold
         self.may_hold: dict[str, set[str]] = {}  # and may hold at most
 
