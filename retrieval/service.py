@@ -153,7 +153,7 @@ class RetrievalServicer(pb_grpc.RetrievalServiceServicer):
         bound = codec.decode_bound(f, request.bound)
         f.done()
         scope = pb.ListReferencesRequest(series_id=series_id, bound=request.bound)
-        after = codec.decode_token(request.page_token, "references", scope)
+        after = codec.decode_token(request.page_token, "references", scope, codec.REFERENCE_ID)
         found, more, generation = await self._engine.list_references(
             series_id, bound, after, codec.page_size(request.page_size)
         )

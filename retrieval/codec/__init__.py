@@ -13,6 +13,7 @@ from retrieval.codec.pages import (
 )
 from retrieval.codec.parts import (
     MAX_SPACE_ID_BYTES,
+    REFERENCE_ID,
     decode_bound,
     decode_provenance,
     decode_reference_id,
@@ -88,6 +89,7 @@ __all__ = [
     "MIN_DRIFT_SCORE",
     "MIN_DUPLICATE_SCORE",
     "PIXELS",
+    "REFERENCE_ID",
     "check_size",
     "decode_bound",
     "decode_chapter",
