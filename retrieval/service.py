@@ -271,6 +271,7 @@ class RetrievalServicer(pb_grpc.RetrievalServiceServicer):
         vectors = codec.decode_vectors(f, request)
         k = f.count(request.k, "k", default=10, minimum=1, maximum=1000)
         options = codec.decode_options(f, request, k)
+        codec.check_choice(f, len(vectors), options)
         space_id = f.text(request.embedding_space_id, "embedding_space_id", max_bytes=codec.MAX_SPACE_ID_BYTES)
         f.done()
         found = await self._engine.search(series_id, vectors, options, space_id)

@@ -38,6 +38,7 @@ from retrieval.codec.references import (
 from retrieval.codec.searches import (
     MAX_TEXT_BYTES,
     PIXELS,
+    check_choice,
     decode_options,
     decode_vectors,
     encode_corner_hits,
@@ -90,6 +91,7 @@ __all__ = [
     "MIN_DUPLICATE_SCORE",
     "PIXELS",
     "REFERENCE_ID",
+    "check_choice",
     "check_size",
     "decode_bound",
     "decode_chapter",
