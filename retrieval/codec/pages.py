@@ -65,7 +65,7 @@ def _digest(scope: Message | str) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 
-def check_size(message: Message) -> None:
+def check_size(message: Message, advice: str = "ask for fewer hits") -> None:
     """Returns if `message` is small enough to be sent.
 
     Raises:
@@ -74,7 +74,7 @@ def check_size(message: Message) -> None:
     size = message.ByteSize()
     if size > MAX_RESPONSE_BYTES:
         raise InvalidInput(
-            f"the answer must fit in {MAX_RESPONSE_BYTES} bytes, got {size}; ask for fewer hits",
+            f"the answer must fit in {MAX_RESPONSE_BYTES} bytes, got {size}; {advice}",
             reason="RESPONSE_TOO_LARGE",
         )
 
