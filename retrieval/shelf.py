@@ -16,6 +16,7 @@ import structlog
 from retrieval import records
 from retrieval.folder import DataFolder
 from retrieval.ledger import POOL_KEY, SERIES_KEY, etag, is_upgraded, no_such_series, pool_of, put_pool, series_of
+from retrieval.names import NAME
 from retrieval.store import Environment, free_bytes
 from retrieval.transaction import Reader, Writer
 from retrieval.types import PoolState, Series, SeriesView
@@ -60,7 +61,8 @@ class Shelf:
         self._environment, self._max_open, self._min_free_bytes = environment, max_open, min_free_bytes
         self._guard = threading.Condition()
         self._open: OrderedDict[str, Entry] = OrderedDict()  # least recently used first
-        self._entries = {path.name: Entry() for path in sorted(folder.series.iterdir())}
+        names = sorted(path.name for path in folder.series.iterdir())
+        self._entries = {name: Entry() for name in names if NAME.fullmatch(name)}  # what else lies there is not ours
         self._failing = False  # the last write met a full or failing disk
 
     @contextmanager
