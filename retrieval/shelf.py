@@ -23,6 +23,7 @@ from retrieval.types import PoolState, Series, SeriesView
 from serving.errors import AlreadyExists, CorruptData, FailedState, Overloaded, ServiceError, Unavailable
 
 PATIENCE = 60.0  # seconds that a call waits for those that use a series
+SHORT_PATIENCE = 5.0  # seconds that a removal waits for a check or a copy: whoever removes is a caller's short call
 
 T = TypeVar("T")
 log = structlog.get_logger("panelhue.retrieval")
@@ -37,6 +38,7 @@ class Entry:
     error: ServiceError | None = None  # why it cannot be read
     environment: Environment | None = None  # None: closed
     users: int = 0
+    keepers: int = 0  # those of the users that may take minutes
     leaving: bool = False  # it is being removed
     held: bool = False  # somebody has its folder alone
     opening: threading.Lock = field(default_factory=threading.Lock)  # held while its environment is opened or closed
@@ -66,8 +68,13 @@ class Shelf:
         self._failing = False  # the last write met a full or failing disk
 
     @contextmanager
-    def using(self, series_id: str) -> Iterator[tuple[Entry, Environment]]:
+    def using(self, series_id: str, *, long: bool = False) -> Iterator[tuple[Entry, Environment]]:
         """A series and its open environment, kept open until the block ends.
+
+        Args:
+            series_id: the series.
+            long: whether the block may take minutes: whoever wants the folder alone waits for its end before others
+                are kept out, and not while they are.
 
         Raises:
             NotFound: NO_SUCH_SERIES.
@@ -80,11 +87,13 @@ class Shelf:
                 raise _busy(series_id)
             entry = self._entry(series_id)
             entry.users += 1
+            entry.keepers += long
         try:
             yield entry, self._ready(series_id, entry)
         finally:
             with self._guard:
                 entry.users -= 1
+                entry.keepers -= long
                 self._guard.notify_all()
 
     def _entry(self, series_id: str) -> Entry:
@@ -255,6 +264,7 @@ class Shelf:
             entry = self._entries.get(series_id)
             if entry is None or entry.leaving:
                 raise no_such_series(series_id)
+            self._wait_for_keepers(series_id, entry, min(PATIENCE, SHORT_PATIENCE))
             entry.leaving = True
             try:
                 self._wait_until_unused(series_id, entry)
@@ -267,6 +277,13 @@ class Shelf:
             self.folder.discard(series_id)
             del self._entries[series_id]
             return entry.pool.references
+
+    def _wait_for_keepers(self, series_id: str, entry: Entry, seconds: float) -> None:
+        """Returns when nobody has the folder alone or keeps it for long; the series is used meanwhile."""
+        if not self._guard.wait_for(lambda: not entry.held and not entry.keepers, seconds):
+            raise _busy(series_id)
+        if self._entries.get(series_id) is not entry or entry.leaving:  # it was removed meanwhile
+            raise no_such_series(series_id)
 
     def _wait_until_unused(self, series_id: str, entry: Entry) -> None:
         if not self._guard.wait_for(lambda: not entry.users and not entry.held, PATIENCE):
@@ -294,8 +311,7 @@ class Shelf:
             entry = self._entries.get(series_id)
             if entry is None or entry.leaving:
                 raise no_such_series(series_id)
-            if not self._guard.wait_for(lambda: not entry.held, PATIENCE):
-                raise _busy(series_id)
+            self._wait_for_keepers(series_id, entry, PATIENCE)
             entry.held = True
             try:
                 if not self._guard.wait_for(lambda: not entry.users, PATIENCE):
