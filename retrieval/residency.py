@@ -214,10 +214,7 @@ class Residency:
         return held
 
     async def _admit(self, size: int) -> bool:
-        """Whether `size` bytes could be set aside; waits for searches and loads to end where that is enough.
-
-        Not for ever: what uses a pool may be upkeep that takes minutes, and a search is better made in the store.
-        """
+        """Whether `size` bytes could be set aside; waits for searches and loads, but not for upkeep of minutes, to end."""
         until = time.monotonic() + PATIENCE
         async with self._admitting:
             return await self._reserved(size, until)

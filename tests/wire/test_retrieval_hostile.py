@@ -6,14 +6,17 @@ import base64
 import hashlib
 import json
 import os
+import signal
 import threading
 
+import grpc
 import numpy as np
 import pytest
 from grpc import StatusCode
 
 from panelhue import errors
 from panelhue import types as t
+from panelhue.retrieval.v1 import maintenance_pb2, maintenance_pb2_grpc
 from panelhue.retrieval.v1 import retrieval_pb2 as pb
 from panelhue.retrieval_client import RetrievalClient
 from tests.wire.conftest import RunningServer
@@ -191,3 +194,17 @@ def test_a_format_file_cut_short_is_told_and_nothing_is_touched(start_retrieval,
     file.write_bytes(whole)
     with clients(start_retrieval().address) as (pools, _):
         assert ids_of(pools, "kept") == set(ids)
+
+
+def test_a_server_that_is_told_to_stop_ends_a_check_under_way(start_retrieval):
+    server = start_retrieval("--set", "drain_seconds=0")
+    with clients(server.address) as (pools, _), grpc.insecure_channel(server.address) as channel:
+        pool_of(pools, "checked", (made(n, rows(n, 8)) for n in range(2000)))
+        check = maintenance_pb2_grpc.MaintenanceServiceStub(channel).CheckSeries(
+            maintenance_pb2.CheckSeriesRequest(series_id="checked")
+        )
+        pools.get_series("checked")  # by now the check has begun; its process takes longer to start than this
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(30) == 0  # not when the patience with those who use a series ends
+        check.cancel()
+    assert "Traceback" not in server.log.read_text()
