@@ -214,7 +214,7 @@ class Residency:
         return held
 
     async def _admit(self, size: int) -> bool:
-        """Whether `size` bytes could be set aside; waits for searches and loads, but not for upkeep of minutes, to end."""
+        """Whether `size` bytes could be set aside; waits for searches and loads to end, not for long upkeep."""
         until = time.monotonic() + PATIENCE
         async with self._admitting:
             return await self._reserved(size, until)
