@@ -73,6 +73,13 @@ class Catalog(SeriesCatalog):
         """The reference of that id, None where there is none."""
         return self._shelf.read(series_id, lambda view: reference_of(view, bytes.fromhex(reference_id)))
 
+    def fresh(self, series_id: str, items: Sequence[NewReference]) -> list[NewReference]:
+        """Those of the references that are not in the pool, each once."""
+        by_key = dict(zip(references.keys_of(items), items, strict=True))
+        return self._shelf.read(
+            series_id, lambda view: [item for key, item in by_key.items() if reference_of(view, key) is None]
+        )
+
     def get(self, series_id: str, reference_id: str) -> Reference:
         """The reference of that id.
 

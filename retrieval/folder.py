@@ -84,7 +84,7 @@ class DataFolder:
         try:
             fields = json.loads(file.read_text())
             name, version = fields["format"], int(fields["version"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise CorruptData(f"{file}: expected a format and a version, got {error}", reason="DATA_DAMAGED") from error
         if name != FORMAT_NAME or version < 1:
             raise CorruptData(

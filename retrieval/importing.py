@@ -40,6 +40,9 @@ class Importer:
         """What became of each reference of a batch, and the error that ends the stream after this answer, if one does.
 
         A reference that is wrong in itself does not keep the others out.
+
+        Raises:
+            InvalidInput: RESPONSE_TOO_LARGE; they are stored, and in smaller batches they are already present.
         """
         decoded = [self._decoded(message) for message in batch.references]
         items = [item for item in decoded if isinstance(item, ImportItem)]
@@ -52,8 +55,10 @@ class Importer:
             codec.encode_added(key, one) if isinstance(one, Added) else codec.encode_rejected(key, one, generation)
             for key, one in zip(keys, outcomes, strict=True)
         ]
+        answer = pb.ImportReferencesResponse(results=results)
+        codec.check_size(answer, "send fewer references at a time; these are stored")
         fatal = next((one for one in outcomes if isinstance(one, ServiceError) and not rejects(one)), None)
-        return pb.ImportReferencesResponse(results=results), fatal
+        return answer, fatal
 
     def _decoded(self, message: pb.ImportedReference) -> ImportItem | ServiceError:
         try:

@@ -96,6 +96,11 @@ class CallerQuotas:
         """How many are remembered."""
         return len(self._uses)
 
+    @property
+    def limited(self) -> bool:
+        """Whether there is a quota at all."""
+        return bool(self._max_references or self._max_bytes)
+
     def check(self, caller: str, references: int, size: int) -> None:
         """Returns and counts if the caller may add this; what was refused is not counted.
 
@@ -107,7 +112,7 @@ class CallerQuotas:
         Raises:
             Overloaded: QUOTA_EXCEEDED, with the quotas that it would pass, and when there will be room.
         """
-        if not (self._max_references or self._max_bytes):
+        if not self.limited:
             return
         now = int(self._clock() // STEP_SECONDS)
         use = self._seen(caller)

@@ -16,7 +16,7 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -33,6 +33,8 @@ from retrieval.upkeep_types import Resident, Tier
 from retrieval.view import View
 from serving.errors import Overloaded, ServiceError
 
+PATIENCE = 5.0  # seconds that a load waits for room; then the pool is searched in the store
+MOMENT = 1.0  # seconds that what is to replace a pool waits for room
 LOADERS = 2  # pools read at once: one waits for the disk while the other one's vectors are checked
 RESIDENTS = Gauge("panelhue_pools_resident", "Pools in memory.")
 LOADS = Counter("panelhue_pools_loads_total", "Pools read into memory.")
@@ -212,16 +214,23 @@ class Residency:
         return held
 
     async def _admit(self, size: int) -> bool:
-        """Whether `size` bytes could be set aside; waits for searches and loads to end where that is enough."""
+        """Whether `size` bytes could be set aside; waits for searches and loads to end, not for long upkeep."""
+        until = time.monotonic() + PATIENCE
         async with self._admitting:
-            while not self._make_room(size):
-                if size + self._pinned_bytes > self.max_bytes:
-                    return False
-                self._freed.clear()
-                await self._freed.wait()
-            self.bytes += size
-            self._show()
-            return True
+            return await self._reserved(size, until)
+
+    async def _reserved(self, size: int, until: float, own: int = 0) -> bool:
+        """Whether `size` bytes were set aside beside `own` that do not go, at the time `until` (monotonic) at last."""
+        while not self._make_room(size):
+            left = until - time.monotonic()
+            if left <= 0 or size + own + self._pinned_bytes > self.max_bytes:
+                return False
+            self._freed.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._freed.wait(), left)
+        self.bytes += size
+        self._show()
+        return True
 
     @contextmanager
     def growing(self, series_id: str, size: int) -> Iterator[None]:
@@ -230,13 +239,10 @@ class Residency:
         Where there is no room for them the pool leaves the memory; the next search decides where it is searched.
         """
         held = self._held.get((series_id, 0))
-        if held is None:
-            yield
-            return
-        if not self._make_room(size) and not held.gone:
+        if held is not None and not self._make_room(size) and not held.gone:
             self._drop((series_id, 0))
             EVICTIONS.labels("memory").inc()
-        if held.gone or self._held.get((series_id, 0)) is not held:
+        if held is None or held.gone:
             yield
             return
         self.bytes += size
@@ -248,14 +254,22 @@ class Residency:
 
     @asynccontextmanager
     async def set_aside(self, series_id: str, size: int) -> AsyncIterator[bool]:
-        """Whether the series is in memory and `size` more bytes are set aside for it until the block ends."""
-        if (series_id, 0) not in self._held or not await self._admit(size):
+        """Whether the series is in memory and `size` more bytes are set aside for it until the block ends.
+
+        The series stays in memory meanwhile. Whoever asks may use a pool, for which others wait in turn: so this waits
+        a moment only, for searches that end.
+        """
+        held = self._held.get((series_id, 0))
+        if held is None:
             yield False
             return
+        held.users, room = held.users + 1, False
         try:
-            yield True
+            room = await self._reserved(size, time.monotonic() + MOMENT, 0 if held.pinned else held.size)
+            yield room
         finally:
-            self.bytes -= size
+            self.bytes -= size if room else 0
+            self._release(held)
             self.counted(series_id)
 
     def counted(self, series_id: str) -> None:
@@ -355,7 +369,7 @@ class Residency:
     def _too_big(self, series_id: str) -> Overloaded:
         return Overloaded(
             f"series {series_id!r} must fit into the {self.max_bytes} bytes for indexes beside the "
-            f"{self._pinned_bytes} that are pinned, and does not",
+            f"{self._pinned_bytes} that are pinned and those that are in use, and does not",
             reason="INDEX_BUDGET",
         )
 

@@ -153,7 +153,7 @@ class SeriesCatalog:
     @contextmanager
     def holding(self, series_id: str) -> Iterator[Path]:
         """A series' folder, which the caller uses, and which so stays where it is, until the block ends."""
-        with self._shelf.using(series_id):
+        with self._shelf.using(series_id, long=True):
             yield self.folder.series / series_id
 
     def adopt(self, draft: Path, series_id: str) -> SeriesView:

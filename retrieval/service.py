@@ -153,7 +153,7 @@ class RetrievalServicer(pb_grpc.RetrievalServiceServicer):
         bound = codec.decode_bound(f, request.bound)
         f.done()
         scope = pb.ListReferencesRequest(series_id=series_id, bound=request.bound)
-        after = codec.decode_token(request.page_token, "references", scope)
+        after = codec.decode_token(request.page_token, "references", scope, codec.REFERENCE_ID)
         found, more, generation = await self._engine.list_references(
             series_id, bound, after, codec.page_size(request.page_size)
         )
@@ -271,6 +271,7 @@ class RetrievalServicer(pb_grpc.RetrievalServiceServicer):
         vectors = codec.decode_vectors(f, request)
         k = f.count(request.k, "k", default=10, minimum=1, maximum=1000)
         options = codec.decode_options(f, request, k)
+        codec.check_choice(f, len(vectors), options)
         space_id = f.text(request.embedding_space_id, "embedding_space_id", max_bytes=codec.MAX_SPACE_ID_BYTES)
         f.done()
         found = await self._engine.search(series_id, vectors, options, space_id)

@@ -16,12 +16,14 @@ import structlog
 from retrieval import records
 from retrieval.folder import DataFolder
 from retrieval.ledger import POOL_KEY, SERIES_KEY, etag, is_upgraded, no_such_series, pool_of, put_pool, series_of
+from retrieval.names import NAME
 from retrieval.store import Environment, free_bytes
 from retrieval.transaction import Reader, Writer
 from retrieval.types import PoolState, Series, SeriesView
 from serving.errors import AlreadyExists, CorruptData, FailedState, Overloaded, ServiceError, Unavailable
 
 PATIENCE = 60.0  # seconds that a call waits for those that use a series
+SHORT_PATIENCE = 5.0  # seconds that a removal waits for a check or a copy: whoever removes is a caller's short call
 
 T = TypeVar("T")
 log = structlog.get_logger("panelhue.retrieval")
@@ -36,6 +38,7 @@ class Entry:
     error: ServiceError | None = None  # why it cannot be read
     environment: Environment | None = None  # None: closed
     users: int = 0
+    keepers: int = 0  # those of the users that may take minutes
     leaving: bool = False  # it is being removed
     held: bool = False  # somebody has its folder alone
     opening: threading.Lock = field(default_factory=threading.Lock)  # held while its environment is opened or closed
@@ -60,12 +63,18 @@ class Shelf:
         self._environment, self._max_open, self._min_free_bytes = environment, max_open, min_free_bytes
         self._guard = threading.Condition()
         self._open: OrderedDict[str, Entry] = OrderedDict()  # least recently used first
-        self._entries = {path.name: Entry() for path in sorted(folder.series.iterdir())}
+        names = sorted(path.name for path in folder.series.iterdir())
+        self._entries = {name: Entry() for name in names if NAME.fullmatch(name)}  # what else lies there is not ours
         self._failing = False  # the last write met a full or failing disk
 
     @contextmanager
-    def using(self, series_id: str) -> Iterator[tuple[Entry, Environment]]:
+    def using(self, series_id: str, *, long: bool = False) -> Iterator[tuple[Entry, Environment]]:
         """A series and its open environment, kept open until the block ends.
+
+        Args:
+            series_id: the series.
+            long: whether the block may take minutes: whoever wants the folder alone waits for its end before others
+                are kept out, and not while they are.
 
         Raises:
             NotFound: NO_SUCH_SERIES.
@@ -78,11 +87,13 @@ class Shelf:
                 raise _busy(series_id)
             entry = self._entry(series_id)
             entry.users += 1
+            entry.keepers += long
         try:
             yield entry, self._ready(series_id, entry)
         finally:
             with self._guard:
                 entry.users -= 1
+                entry.keepers -= long
                 self._guard.notify_all()
 
     def _entry(self, series_id: str) -> Entry:
@@ -253,6 +264,7 @@ class Shelf:
             entry = self._entries.get(series_id)
             if entry is None or entry.leaving:
                 raise no_such_series(series_id)
+            self._wait_for_keepers(series_id, entry, min(PATIENCE, SHORT_PATIENCE))
             entry.leaving = True
             try:
                 self._wait_until_unused(series_id, entry)
@@ -265,6 +277,13 @@ class Shelf:
             self.folder.discard(series_id)
             del self._entries[series_id]
             return entry.pool.references
+
+    def _wait_for_keepers(self, series_id: str, entry: Entry, seconds: float) -> None:
+        """Returns when nobody has the folder alone or keeps it for long; the series is used meanwhile."""
+        if not self._guard.wait_for(lambda: not entry.held and not entry.keepers, seconds):
+            raise _busy(series_id)
+        if self._entries.get(series_id) is not entry or entry.leaving:  # it was removed meanwhile
+            raise no_such_series(series_id)
 
     def _wait_until_unused(self, series_id: str, entry: Entry) -> None:
         if not self._guard.wait_for(lambda: not entry.users and not entry.held, PATIENCE):
@@ -292,8 +311,7 @@ class Shelf:
             entry = self._entries.get(series_id)
             if entry is None or entry.leaving:
                 raise no_such_series(series_id)
-            if not self._guard.wait_for(lambda: not entry.held, PATIENCE):
-                raise _busy(series_id)
+            self._wait_for_keepers(series_id, entry, PATIENCE)
             entry.held = True
             try:
                 if not self._guard.wait_for(lambda: not entry.users, PATIENCE):

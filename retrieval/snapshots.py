@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 import uuid
@@ -210,7 +211,7 @@ class Snapshots:
         with drafting(self._folder) as draft:
             copy_file(self._place(series_id, name) / "data.mdb", draft / "data.mdb")
             self._compare(draft, info)
-            if not self._catalog.taken(target):
+            if not (replacing and self._catalog.taken(target)):  # somebody may have made one meanwhile: it stays
                 renew(draft, target, None, self._clock(), fresh=bool(into))
                 (draft / "lock.mdb").unlink(missing_ok=True)
                 return self._catalog.adopt(draft, target)
@@ -258,12 +259,22 @@ def _read(manifest: Path) -> SnapshotInfo:
         kind, version, data = fields.pop("format"), int(fields.pop("version")), int(fields.pop("data_version"))
         if kind == FORMAT_NAME and (version > VERSION or data > records.FORMAT_VERSION):
             raise records.newer(str(manifest), data)
-        found = SnapshotInfo(**fields)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        found = _checked(SnapshotInfo(**fields))
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise CorruptData(f"{manifest}: expected a snapshot's manifest, got {error}", reason="DATA_DAMAGED") from error
     if (kind, found.series_id, found.name) != (FORMAT_NAME, manifest.parent.parent.name, manifest.parent.name):
         raise CorruptData(f"{manifest}: expected the manifest of its folder, got {found}", reason="DATA_DAMAGED")
     return found
+
+
+def _checked(info: SnapshotInfo) -> SnapshotInfo:
+    """The same, if its values are of the kinds that we write: a list of snapshots is not to fail for one of them."""
+    numbers = info.generation, info.references, info.byte_size, info.create_ns
+    if not all(type(number) is int and 0 <= number < 1 << 63 for number in numbers):
+        raise ValueError(f"expected numbers from 0 to below 2^63, got {numbers}")
+    if re.fullmatch(r"[0-9a-f]{64}", info.sha256) is None:
+        raise ValueError(f"expected a sha256 of 64 hexadecimal digits, got {info.sha256[:80]!r}")
+    return info
 
 
 def _exists(series_id: str, name: str) -> AlreadyExists:

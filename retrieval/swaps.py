@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from retrieval.folder import DataFolder, sync_folder, write_synced
+from retrieval.names import NAME
 
 VERSION = 1
+IN_TRASH = re.compile(r"(new|old)-[0-9a-f]{1,64}")
 
 
 @dataclass(frozen=True)
@@ -61,20 +64,29 @@ def settle(folder: DataFolder) -> bool:
         Whether trash may be emptied: not if a journal cannot be read, as what it names may lie there.
     """
     for begun in journals(folder).glob("*.draft"):  # a journal that was not written to its end: nothing was moved yet
-        begun.unlink()
+        if begun.is_file():
+            begun.unlink()
     readable = True
     for journal in sorted(journals(folder).glob("*.json")):
         try:
-            fields = json.loads(journal.read_text())
-            found = Swap(fields["series_id"], fields["new"], fields["old"])
-            if fields["version"] > VERSION:
-                raise ValueError("a newer version wrote it")
-        except (ValueError, KeyError, TypeError):
+            found = _read(journal)
+        except (ValueError, KeyError, TypeError, RecursionError, OSError):
             readable = False
             continue
         _settle(folder, found)
         _forget(journal)
     return readable
+
+
+def _read(journal: Path) -> Swap:
+    """What a journal says, if it names folders where ours lie: nothing else is to be moved."""
+    fields = json.loads(journal.read_text())
+    found = Swap(fields["series_id"], fields["new"], fields["old"])
+    if type(fields["version"]) is not int or fields["version"] > VERSION:
+        raise ValueError("a newer version wrote it")
+    if not NAME.fullmatch(found.series_id) or not all(IN_TRASH.fullmatch(name) for name in (found.new, found.old)):
+        raise ValueError("it names no folders of ours")
+    return found
 
 
 def journals(folder: DataFolder) -> Path:

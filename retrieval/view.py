@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -16,7 +17,12 @@ from retrieval.index import Nearest, RowSource
 from retrieval.types import Reference, SearchOptions, Series
 from serving.geometry import Box
 
+MOST_CANDIDATES = 1 << 18  # of all queries of a scan, where hits are chosen among them: 22 MB
 Ranked = Sequence[tuple[float, Reference, Box]]  # the hits of one query, best first
+
+
+class _Many(Exception):
+    """More candidates than are looked at together."""
 
 
 @runtime_checkable
@@ -62,17 +68,35 @@ class View:
         passing = self.facts.mask(options.bound)
         mask = None if passing.all() else passing
         variety = Variety(options.k, options.per_reference, options.diversity)
-        nearest = self.rows.search(queries, variety.first, mask, executor=executor, helpers=helpers)
-        if variety.plain:
-            return [self._ranked(nearest, query, slice(None)) for query in range(len(queries))], nearest.candidates
+        search = partial(self.rows.search, passing=mask, executor=executor, helpers=helpers)
+        if not variety.plain:
+            return self._chosen(queries, variety, search)
+        nearest = search(queries, variety.first)
+        return [self._ranked(nearest, query, slice(None)) for query in range(len(queries))], nearest.candidates
+
+    def _chosen(
+        self, queries: Float32[np.ndarray, "q dim"], variety: Variety, search: Callable[[np.ndarray, int], Nearest]
+    ) -> tuple[list[Ranked], int]:
+        """As `find`, of candidates. Where few references hold most rows, most rows are candidates in the end."""
+        nearest: Nearest | None = None
 
         def ask(count: int) -> Sequence[Candidates]:
             nonlocal nearest
-            if count > nearest.scores.shape[1]:
-                nearest = self.rows.search(queries, count, mask, executor=executor, helpers=helpers)
+            if nearest is not None:  # what passes the bound and one: that fewer come shows that there are no more
+                count = min(count, nearest.candidates + 1)
+            if count * len(queries) > MOST_CANDIDATES and len(queries) > 1:
+                raise _Many
+            if nearest is None or count > nearest.scores.shape[1]:
+                nearest = search(queries, count)
             return [self._candidates(nearest, query) for query in range(len(queries))]
 
-        chosen = pick(variety, ask)
+        try:
+            chosen = pick(variety, ask)
+        except _Many:
+            half = len(queries) // 2
+            one, other = (self._chosen(part, variety, search) for part in (queries[:half], queries[half:]))
+            return [*one[0], *other[0]], one[1]
+        assert nearest is not None  # it was asked for
         return [self._ranked(nearest, query, places) for query, places in enumerate(chosen)], nearest.candidates
 
     def _ranked(self, nearest: Nearest, query: int, places: Int64[np.ndarray, "_"] | slice) -> Ranked:

@@ -155,7 +155,8 @@ class Core:
         finally:
             if step is not None and not step.done():
                 await asyncio.wait([step])
-            await loop.run_in_executor(self._long, steps.close)
+            # Not in `_long`, which may be closed by now: what is left open keeps its series, and so the whole server.
+            await asyncio.to_thread(steps.close)
 
     def _tidy(self, pool: Pool) -> None:
         """Rewrites segments of removed rows in the background, where it is worth it."""

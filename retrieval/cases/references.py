@@ -115,16 +115,17 @@ class ReferenceCases(Core):
         check_space(series, space_id)
         made = await self._off(_made, series, items)
         good = [one for one in made if isinstance(one, NewReference)]
-        size = sum(len(one.data) for one in good)
-        self._quotas.check(caller, len(good), size)
+        fresh = await self._off(self._catalog.fresh, series_id, good) if self._quotas.limited else good
+        size = sum(len(one.data) for one in fresh)
+        self._quotas.check(caller, len(fresh), size)
         storing = time.perf_counter_ns()
         try:
             stored = await asyncio.shield(self._task(self._store(series_id, good))) if good else []
         except ServiceError:
-            self._quotas.give_back(caller, len(good), size)
+            self._quotas.give_back(caller, len(fresh), size)
             raise
-        unused = [item for item, one in zip(good, stored, strict=True) if not one.new]
-        self._quotas.give_back(caller, len(unused), sum(len(item.data) for item in unused))
+        used = [len(item.data) for item, one in zip(good, stored, strict=True) if one.new]
+        self._quotas.give_back(caller, max(0, len(fresh) - len(used)), max(0, size - sum(used)))
         end = time.perf_counter_ns()
         timing = Timing(store_ns=end - storing, total_ns=end - start)
         results = iter(stored)

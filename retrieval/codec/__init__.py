@@ -13,6 +13,7 @@ from retrieval.codec.pages import (
 )
 from retrieval.codec.parts import (
     MAX_SPACE_ID_BYTES,
+    REFERENCE_ID,
     decode_bound,
     decode_provenance,
     decode_reference_id,
@@ -37,6 +38,7 @@ from retrieval.codec.references import (
 from retrieval.codec.searches import (
     MAX_TEXT_BYTES,
     PIXELS,
+    check_choice,
     decode_options,
     decode_vectors,
     encode_corner_hits,
@@ -88,6 +90,8 @@ __all__ = [
     "MIN_DRIFT_SCORE",
     "MIN_DUPLICATE_SCORE",
     "PIXELS",
+    "REFERENCE_ID",
+    "check_choice",
     "check_size",
     "decode_bound",
     "decode_chapter",

@@ -6,6 +6,7 @@ import base64
 import binascii
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 
 from google.protobuf.message import Message
@@ -28,8 +29,14 @@ def encode_token(kind: str, scope: Message | str, after: str) -> str:
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
-def decode_token(token: str, kind: str, scope: Message | str) -> str:
+def decode_token(token: str, kind: str, scope: Message | str, pattern: str = r"(?s:.*)") -> str:
     """Behind what to continue; "" from the beginning.
+
+    Args:
+        token: what the caller sent, which need not come from here.
+        kind: of the listing.
+        scope: of the listing.
+        pattern: what an entry of it looks like, where the listing cannot take anything else.
 
     Raises:
         InvalidInput: BAD_PAGE_TOKEN, it is no token, or one of another listing.
@@ -42,7 +49,9 @@ def decode_token(token: str, kind: str, scope: Message | str) -> str:
     except (ValueError, binascii.Error):
         fields = None
     match fields:
-        case [str(found), str(digest), str(after)] if found == kind and digest == _digest(scope):
+        case [str(found), str(digest), str(after)] if (
+            found == kind and digest == _digest(scope) and re.fullmatch(pattern, after)
+        ):
             return after
         case _:
             says = "must be the next_page_token of the same listing"
@@ -56,7 +65,7 @@ def _digest(scope: Message | str) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 
-def check_size(message: Message) -> None:
+def check_size(message: Message, advice: str = "ask for fewer hits") -> None:
     """Returns if `message` is small enough to be sent.
 
     Raises:
@@ -65,7 +74,7 @@ def check_size(message: Message) -> None:
     size = message.ByteSize()
     if size > MAX_RESPONSE_BYTES:
         raise InvalidInput(
-            f"the answer must fit in {MAX_RESPONSE_BYTES} bytes, got {size}; ask for fewer hits",
+            f"the answer must fit in {MAX_RESPONSE_BYTES} bytes, got {size}; {advice}",
             reason="RESPONSE_TOO_LARGE",
         )
 

@@ -29,6 +29,7 @@ PIXELS = {
     pb.RetrieveContextOptions.PIXELS_REFERENCES: "references",
 }
 MAX_TEXT_BYTES = 1024
+MAX_CHOICE = 1_000_000  # vectors times k squared: 1.3 s where vectors have 512 numbers
 KEPT_OWNERS = 2048  # a page finds a dozen; some 2 MB, and 40 MB where each has 256 parents
 Asked: TypeAlias = pb.RetrieveContextOptions | pb.SearchVectorsRequest | pb.SearchTextRequest
 Answer = TypeVar("Answer", pb.SearchVectorsResponse, pb.SearchTextResponse)
@@ -58,6 +59,14 @@ def decode_options(f: Fields, message: Asked, k: int, field: str = "") -> types.
         per_reference=message.max_hits_per_reference,
         diversity=diversity,
     )
+
+
+def check_choice(f: Fields, queries: int, options: types.SearchOptions) -> None:
+    """Notes it if hits are to be chosen among more candidates than a search may take time for."""
+    cost = queries * options.k**2
+    plain = not options.diversity and not options.per_reference
+    says = f"with diversity or max_hits_per_reference, vectors * k * k must be at most {MAX_CHOICE}, got {cost}"
+    f.require(plain or cost <= MAX_CHOICE, "k", says)
 
 
 def encode_found(found: types.Found, response: Answer) -> Answer:

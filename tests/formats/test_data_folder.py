@@ -220,7 +220,13 @@ def test_a_series_of_a_newer_format_is_refused_alone(data):
     catalog.close()
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"format": "other", "version": 1}', '{"version": "x"}', "\0"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "{}", "[]", '{"format": "other", "version": 1}', '{"version": "x"}', "\0", "[" * 100_000),
+        *('{"format": "panelhue-retrieval", "version": 1e999}', '{"format": "panelhue-retr'),
+    ],
+)
 def test_a_damaged_format_file_is_damage(data, text):
     (data / "FORMAT").write_text(text)
     with pytest.raises(CorruptData):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -243,11 +244,14 @@ def test_what_a_caller_may_add_is_counted_over_all_series(tmp_path):
                 Draft(), b"x", np.ones((1, DIM), np.float32), np.zeros((1, 4), np.int32), 8, 8, "image/png"
             )
             await engine.import_references("s", "", [item] * 5, caller="one")  # four of them are there already
-            await engine.import_references("s", "", [item], caller="one")
-            await engine.import_references("s", "", [item] * 5, caller="two")
+            await engine.import_references("s", "", [item] * 6, caller="one")  # all of them
+            others = [replace(item, data=bytes([n])) for n in range(5)]
+            await made(engine, "t", 0)
             with pytest.raises(Overloaded) as caught:
-                await engine.import_references("s", "", [item] * 6, caller="one")
+                await engine.import_references("t", "", others, caller="one")
             assert caught.value.reason == "QUOTA_EXCEEDED"
+            await engine.import_references("t", "", others[:4], caller="one")
+            await engine.import_references("t", "", others, caller="two")
 
     asyncio.run(work())
 

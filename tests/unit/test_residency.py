@@ -237,3 +237,33 @@ def test_a_caller_that_goes_while_a_pool_is_read_leaves_it_free_to_go(tmp_path):
             assert [one.series_id for one in (await engine.residents(9))[0]] == ["b"]
 
     asyncio.run(work())
+
+
+def test_an_index_is_made_anew_where_there_is_no_room_for_two_of_it(tmp_path):
+    async def work():
+        async with opened(tmp_path) as engine:
+            await made(engine, "large", 300)
+            await made(engine, "small", 20)
+            size = await size_of(engine, "large")
+        async with opened(tmp_path, index_bytes=size + size // 2) as engine:
+            async with asyncio.timeout(60):
+                assert (await engine.reindex_series("large")).rows == 300
+                assert len((await engine.search("small", query(), SearchOptions(3))).hits) == 3
+                await engine.compact_series("large")
+                assert len((await engine.search("large", query(), SearchOptions(3))).hits) == 3
+
+    asyncio.run(work())
+
+
+def test_two_indexes_made_anew_do_not_wait_for_each_other(tmp_path):
+    async def work():
+        async with opened(tmp_path) as engine:
+            for name in ("one", "other"):
+                await made(engine, name, 300)
+            size = await size_of(engine, "one")
+        async with opened(tmp_path, index_bytes=2 * size + size // 2) as engine:
+            async with asyncio.timeout(60):
+                done = await asyncio.gather(*(engine.reindex_series(name) for name in ("one", "other")))
+            assert [one.rows for one in done] == [300, 300]
+
+    asyncio.run(work())

@@ -139,6 +139,14 @@ def test_vectors_are_normalised_whatever_their_length(scale):
     assert np.allclose(normalised(rows), [[0.6, 0.8]], atol=1e-6)
 
 
+@pytest.mark.parametrize("after", ["zz", "\u00e9", "\ud800", "ff" * 140, ID.upper()])
+def test_a_token_that_names_no_reference_is_refused(after):
+    token = codec.encode_token("references", common.Bound(), after)
+    with pytest.raises(InvalidInput) as caught:
+        codec.decode_token(token, "references", common.Bound(), codec.REFERENCE_ID)
+    assert caught.value.reason == "BAD_PAGE_TOKEN"
+
+
 def test_a_token_goes_back_to_where_it_came_from():
     scope = pb.ListReferencesRequest(series_id="s", bound=common.Bound(max_depth=1))
     assert codec.decode_token(codec.encode_token("references", scope, ID), "references", scope) == ID

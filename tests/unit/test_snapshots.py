@@ -18,7 +18,7 @@ from retrieval.inspector import Inspector
 from retrieval.renewal import UNKNOWN_CHANGES
 from retrieval.snapshots import Snapshots
 from serving.errors import AlreadyExists, CorruptData, FailedState, InvalidInput, NotFound
-from tests.unit.pools import add, filled, findings, id_of, ids
+from tests.unit.pools import add, filled, findings, id_of, ids, series
 
 SECOND = 1_000_000_000
 
@@ -226,6 +226,23 @@ def test_another_series_that_is_there_is_never_replaced(catalog, snapshots):
         snapshots.restore("s", "one", into="t", replacing=True)
 
 
+@pytest.mark.parametrize(("into", "made"), [("t", "t"), ("", "s")])
+def test_a_series_made_while_a_snapshot_is_verified_is_not_replaced(catalog, make, into, made):
+    make().create("s", "one")
+    if not into:
+        catalog.delete("s", lambda view: None)
+
+    class Slow(Inspector):  # somebody makes the series in the middle
+        def sound(self, folder):
+            super().sound(folder)
+            catalog.create(series(made))
+            add(catalog, 99, series_id=made)
+
+    with pytest.raises(AlreadyExists):
+        make(inspectors=Slow).restore("s", "one", into=into)
+    assert ids(catalog, made) == {id_of(99)}
+
+
 def test_a_removed_series_comes_back(catalog, snapshots):
     snapshots.create("s", "one")
     before = ids(catalog)
@@ -267,7 +284,9 @@ def test_a_damaged_snapshot_changes_nothing(catalog, snapshots):
     assert not list(catalog.folder.trash.iterdir())
 
 
-@pytest.mark.parametrize("text", ["", "{}", '{"format": "something"}'])
+@pytest.mark.parametrize(
+    "text", ["", "{}", '{"format": "something"}', "[" * 100_000, '{"format": "panelhue-snapshot", "version": 1e999}']
+)
 def test_a_damaged_manifest_is_told_and_its_snapshot_can_be_deleted(catalog, snapshots, text):
     snapshots.create("s", "one")
     (catalog.folder.path / "snapshots" / "s" / "one" / "manifest.json").write_text(text)
@@ -275,6 +294,28 @@ def test_a_damaged_manifest_is_told_and_its_snapshot_can_be_deleted(catalog, sna
     with pytest.raises(CorruptData):
         snapshots.find("s", "one")
     assert snapshots.delete("s", "one") > 0
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("create_ns", "x"),
+        ("create_ns", 1 << 80),
+        ("generation", -1),
+        ("references", True),
+        ("byte_size", 1.5),
+        ("sha256", 5),
+        ("sha256", "x" * 64),
+    ],
+)
+def test_a_manifest_of_other_kinds_of_values_is_damaged(catalog, snapshots, field, value):
+    snapshots.create("s", "bad")
+    manifest = catalog.folder.path / "snapshots" / "s" / "bad" / "manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), field: value}))
+    good = snapshots.create("s", "good")
+    assert snapshots.known() == [good]
+    with pytest.raises(CorruptData):
+        snapshots.find("s", "bad")
 
 
 @pytest.mark.parametrize("field", ["generation", "references"])

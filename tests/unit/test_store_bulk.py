@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -450,6 +451,7 @@ def test_a_copy_becomes_a_series_of_its_own(catalog):
 
 OPEN_MANY = """
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from retrieval.catalog import Catalog
@@ -474,3 +476,55 @@ def test_an_open_environment_takes_little_memory(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": path})
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 80 << 20  # LMDB's own lists would be twice that
+
+
+def waiting(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Set once somebody waits for those who use a series."""
+    begun, guard = threading.Event(), catalog._shelf._guard
+    real = guard.wait_for
+
+    def wait_for(predicate, timeout=None):
+        if not predicate():
+            begun.set()
+        return real(predicate, timeout)
+
+    monkeypatch.setattr(guard, "wait_for", wait_for)
+    return begun
+
+
+def replace_it(catalog: Catalog) -> None:
+    with catalog.replacing("s"):
+        pass
+
+
+def remove_it(catalog: Catalog) -> None:
+    catalog.delete("s", lambda view: None)
+
+
+@pytest.mark.parametrize("change", [replace_it, remove_it])
+def test_a_series_that_is_checked_serves_while_somebody_waits_to_change_it(catalog, monkeypatch, change):
+    begun = waiting(catalog, monkeypatch)
+    with ThreadPoolExecutor(2) as threads:
+        with catalog.holding("s"):
+            changing = threads.submit(change, catalog)
+            assert begun.wait(30)
+            begun.clear()
+            assert threads.submit(catalog.references, "s").result(30) is not None
+            assert not begun.is_set()  # nobody was made to wait
+        changing.result(30)
+
+
+def test_a_series_that_was_removed_while_somebody_waited_to_replace_it_is_gone(catalog, monkeypatch):
+    begun = waiting(catalog, monkeypatch)
+    with ThreadPoolExecutor(2) as threads:
+        with catalog.replacing("s"):
+            replacing = threads.submit(replace_it, catalog)
+            assert begun.wait(30)
+            begun.clear()
+            removing = threads.submit(remove_it, catalog)
+            assert begun.wait(30)
+        removing.result(30)
+        error = replacing.exception(30)
+    assert error is None or isinstance(error, NotFound)
+    assert not catalog.taken("s")
+    assert not (catalog.folder.series / "s").exists()

@@ -88,6 +88,40 @@ def test_a_journal_that_cannot_be_read_keeps_the_trash(folder, fields):
     assert (folder.trash / "new-1").exists()
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"series_id": 5},
+        {"series_id": "../../elsewhere"},
+        {"series_id": "a\0b"},
+        {"new": "../series/other"},
+        {"old": "../../elsewhere"},
+        {"version": True},
+    ],
+)
+def test_a_journal_that_names_something_else_moves_nothing(folder, fields):
+    put(folder.series / "other", OLD)
+    put(folder.trash / "new-1", NEW)
+    write_journal(folder, **fields)
+    assert not swaps.settle(folder)
+    assert left(folder) == ["new-1", "s.json"]
+    assert (folder.series / "other" / "data.mdb").read_text() == OLD
+
+
+@pytest.mark.parametrize("data", [b"\xff\xfe", b"[]", b"[" * 100_000, b"", None])
+def test_a_journal_of_garbage_keeps_the_trash(folder, data):
+    put(folder.trash / "new-1", NEW)
+    swaps.journals(folder).mkdir()
+    for name in ("s.json", "t.json.draft"):
+        file = swaps.journals(folder) / name
+        if data is None:
+            file.mkdir()
+        else:
+            file.write_bytes(data)
+    assert not swaps.settle(folder)
+    assert (folder.trash / "new-1").exists()
+
+
 @pytest.mark.parametrize("failing", range(1, 12))
 def test_a_swap_that_fails_leaves_the_series_as_it_was_or_is_done(folder, monkeypatch, failing):
     """The disk fails at the n-th rename or sync, once."""
