@@ -37,7 +37,7 @@ DAMAGED = (
     lmdb.ProblemError,
     lmdb.IncompatibleError,
 )
-DIRTY_LIST_BYTES = 2 << 20  # what LMDB allocates for every open environment, and hardly ever touches
+LIST_BYTES = 1 << 20  # LMDB's lists for each open environment are of this size and twice it, hardly touched
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 T = TypeVar("T")
@@ -297,15 +297,15 @@ class Environment:
 
 @functools.cache
 def keep_large_blocks_apart() -> None:
-    """Has the C library take blocks of 2 MiB and more from the system, always, and give them back at once.
+    """Has the C library take blocks of 1 MiB and more from the system, always, and give them back at once.
 
-    By itself it soon takes them out of memory that was in use before, and clears them: then each open environment holds
-    2 MiB that nobody touches, some 600 MB for 256 of them, measured. Does nothing with other C libraries than glibc.
+    By itself it soon takes them out of memory that was in use before: then each open environment holds megabytes that
+    nobody touches, some 600 MB for 256 of them, measured. Does nothing with other C libraries than glibc.
     """
     setting = getattr(ctypes.CDLL(None), "mallopt", None)
     if setting is not None:
-        setting(-3, DIRTY_LIST_BYTES)  # M_MMAP_THRESHOLD
-        setting(-1, 16 * DIRTY_LIST_BYTES)  # M_TRIM_THRESHOLD, so that smaller blocks are kept for the next array
+        setting(-3, LIST_BYTES)  # M_MMAP_THRESHOLD
+        setting(-1, 8 * LIST_BYTES)  # M_TRIM_THRESHOLD, so that smaller blocks are kept for the next array
 
 
 def free_bytes(path: Path) -> int:
