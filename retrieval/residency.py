@@ -125,6 +125,9 @@ class Residency:
 
     async def _acquire(self, key: Key) -> Held | None:
         held = self._held.get(key)
+        if held is not None and held.pool.published() is None:  # the series was replaced or switched
+            self._drop(key)
+            held = None
         if held is not None:
             LOOKS.labels("memory").inc()
             self._touch(key, held)
@@ -211,12 +214,21 @@ class Residency:
             held.users += coming.waiters
         return held
 
-    async def _admit(self, size: int) -> bool:
-        """Whether `size` bytes could be set aside; waits for searches and loads to end where that is enough."""
+    async def _admit(self, size: int, beside: int = 0) -> bool:
+        """Whether `size` bytes could be set aside; waits for searches and loads to end where that is enough.
+
+        Not to be asked for by somebody who uses a pool: each would wait for the other's to be free.
+
+        Args:
+            size: bytes.
+            beside: bytes of a pool that stays, and is not pinned.
+        """
         async with self._admitting:
-            while not self._make_room(size):
-                if size + self._pinned_bytes > self.max_bytes:
+            while True:
+                if size + beside + self._pinned_bytes > self.max_bytes:
                     return False
+                if self._make_room(size):
+                    break
                 self._freed.clear()
                 await self._freed.wait()
             self.bytes += size
@@ -249,7 +261,8 @@ class Residency:
     @asynccontextmanager
     async def set_aside(self, series_id: str, size: int) -> AsyncIterator[bool]:
         """Whether the series is in memory and `size` more bytes are set aside for it until the block ends."""
-        if (series_id, 0) not in self._held or not await self._admit(size):
+        held = self._held.get((series_id, 0))
+        if held is None or not await self._admit(size, 0 if held.pinned else held.size):
             yield False
             return
         try:
