@@ -127,6 +127,9 @@ class Residency:
 
     async def _acquire(self, key: Key) -> Held | None:
         held = self._held.get(key)
+        if held is not None and held.pool.published() is None:  # the series was replaced or switched
+            self._drop(key)
+            held = None
         if held is not None:
             LOOKS.labels("memory").inc()
             self._touch(key, held)

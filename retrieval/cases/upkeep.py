@@ -77,7 +77,8 @@ class UpkeepCases(MigrationCases):
         """
         async with self._residency.using(series_id):  # in memory, if it fits at all
             pool = self._residency.pool(series_id)
-            await self._renewed(pool)
+        await self._renewed(pool)  # not while it is used: who waits for room must not be in the way of others
+        async with self._residency.using(series_id):
             await self._long_run(lambda _: pool.approximate())
             kind, recall, note = pool.serving
         self._residency.counted(series_id)
