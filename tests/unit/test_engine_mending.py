@@ -11,10 +11,10 @@ import pytest
 import retrieval.loaded
 from retrieval.duplicates import find_near_duplicates
 from retrieval.store import Environment
-from retrieval.types import Bound, IndexOptions, SearchOptions
+from retrieval.types import Bound, Draft, IndexOptions, SearchOptions
 from serving.errors import FailedState, Overloaded
 from tests.unit.pool_drawings import as_jpeg, page, pool
-from tests.unit.pools import add, id_of
+from tests.unit.pools import add, id_of, picture, prepared
 from tests.unit.pools import filled as filled_pool
 from tests.unit.test_engine_upkeep import SEGMENT, grown, hits, made, opened
 
@@ -122,6 +122,20 @@ def test_a_full_disk_right_after_a_switch_does_not_hide_it(tmp_path, monkeypatch
     assert catalog.switch("s") == []
     assert catalog.view("s").series.space.id == "toy/1"
     assert add(catalog, 7) == id_of(7)
+    catalog.close()
+
+
+@pytest.mark.parametrize(("recipe", "kept"), [("native", True), ("fit:64x64", False)])
+def test_colours_of_patches_that_were_cut_otherwise_do_not_outlive_a_switch(tmp_path, recipe, kept):
+    catalog = filled_pool(tmp_path, 2)
+    digest = bytes([1]) + bytes(5 * 48)
+    catalog.add("s", Draft(), picture(9), replace(prepared(9), digest=digest))
+    space = replace(catalog.view("s").series.space, id="toy/1", crop_recipe=recipe)
+    catalog.begin_migration("s", "toy", space)
+    known, _ = catalog.known("s")
+    catalog.put_migrated("s", [one for one in catalog.patches("s") if one.sequence in known])
+    assert catalog.switch("s") == []
+    assert catalog.get("s", id_of(9)).digest == (digest if kept else b"")
     catalog.close()
 
 
