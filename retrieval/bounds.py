@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,6 +23,7 @@ class Facts:
     tags: UInt64[np.ndarray, "n words"]  # bit `b % 64` of word `b // 64` is the tag `b`
     alive: Bool[np.ndarray, "n"]
     repeats: Bool[np.ndarray, "n"]  # marked as a near duplicate of another one
+    originals: Mapping[int, str]  # the id of that other one, by place; may know more places
     tag_bits: Mapping[str, int]  # may know more tags than these references carry
     places: Mapping[str, tuple[int, ...]]  # reference id to its places; a removed one may have come back
 
@@ -38,6 +39,7 @@ class Facts:
             np.zeros(0, np.bool_),
             {},
             {},
+            {},
         )
 
     def mask(self, bound: Bound) -> Bool[np.ndarray, "n"]:
@@ -50,7 +52,9 @@ class Facts:
         if bound.max_depth is not None:
             passing &= self.depth <= bound.max_depth
         if bound.exclude_near_duplicates:
-            passing &= ~self.repeats
+            for place in np.flatnonzero(self.repeats).tolist():
+                if self._is_alive(self.originals[place]):  # else it is the best that there is
+                    passing[place] = False
         for tag in bound.all_tags:
             passing &= self._carries((tag,))
         if bound.any_tags:
@@ -63,6 +67,9 @@ class Facts:
                     passing[place] = False
         return passing
 
+    def _is_alive(self, reference_id: str) -> bool:
+        return any(place < len(self.alive) and self.alive[place] for place in self.places.get(reference_id, ()))
+
     def _carries(self, tags: Sequence[str]) -> Bool[np.ndarray, "n"]:
         """Which references carry at least one of the tags."""
         found = np.zeros(len(self.alive), np.bool_)
@@ -73,9 +80,9 @@ class Facts:
         return found
 
 
-def passes(bound: Bound, reference: Reference) -> bool:
-    """Whether one reference passes, as `Facts.mask` says of many."""
-    chapter, tags = reference.chapter, set(reference.tags)
+def passes(bound: Bound, reference: Reference, is_there: Callable[[str], bool]) -> bool:
+    """Whether one reference passes, as `Facts.mask` says of many; `is_there`: whether another one is in the pool."""
+    chapter, tags, original = reference.chapter, set(reference.tags), reference.near_duplicate_of
     return (
         (bound.max_chapter is None or chapter is None or chapter <= bound.max_chapter)
         and (bound.min_chapter is None or chapter is None or chapter >= bound.min_chapter)
@@ -84,7 +91,7 @@ def passes(bound: Bound, reference: Reference) -> bool:
         and (not bound.any_tags or not tags.isdisjoint(bound.any_tags))
         and tags.isdisjoint(bound.none_tags)
         and reference.id not in bound.exclude
-        and not (bound.exclude_near_duplicates and reference.near_duplicate_of)
+        and not (bound.exclude_near_duplicates and original and is_there(original))
     )
 
 
@@ -96,6 +103,7 @@ class Table:
         self._count = 0
         self._tag_bits: dict[str, int] = {}
         self._places: dict[str, tuple[int, ...]] = {}
+        self._originals: dict[int, str] = {}
 
     def facts(self) -> Facts:
         """The facts of all references so far."""
@@ -107,6 +115,7 @@ class Table:
             f.tags[:n],
             f.alive[:n],
             f.repeats[:n],
+            self._originals,
             self._tag_bits,
             self._places,
         )
@@ -123,6 +132,7 @@ class Table:
     def replace(self, references: Sequence[Reference]) -> list[int]:
         """Changes what is known of references; their places."""
         self._copy(max(self._words(reference.tags) for reference in references))
+        self._originals = dict(self._originals)  # as the columns
         places = [self._places[reference.id][-1] for reference in references]
         for place, reference in zip(places, references, strict=True):
             self._set(place, reference)
@@ -151,6 +161,8 @@ class Table:
             f.tags[place, bit // WORD] |= np.uint64(1) << np.uint64(bit % WORD)
         f.alive[place] = True
         f.repeats[place] = bool(reference.near_duplicate_of)
+        if reference.near_duplicate_of:
+            self._originals[place] = reference.near_duplicate_of
 
     def _make_room(self, count: int, words: int) -> None:
         if count > len(self._facts.alive) or words > self._facts.tags.shape[1]:

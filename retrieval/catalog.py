@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -29,6 +30,7 @@ from retrieval.types import (
     Stored,
     StoredPatches,
 )
+from serving.errors import Overloaded, Unavailable
 
 PURGED_AT_ONCE = 256  # removed references that one transaction drops; others write in between
 
@@ -279,7 +281,10 @@ class Catalog(SeriesCatalog):
         return self.view(series_id)
 
     def _drop_unused(self, series_id: str) -> None:
-        """Drops databases of spaces that were left; they are empty already, so that a kill before this does no harm."""
-        series = self.view(series_id).series
-        with self._shelf.using(series_id) as (_, environment):
+        """Drops databases of spaces that were left; they are empty already, so that it does no harm if this fails.
+
+        It must not raise: the change before it is on the disk, and the caller has still to take note of it.
+        """
+        with contextlib.suppress(Overloaded, Unavailable), self._shelf.using(series_id) as (_, environment):
+            series = self.view(series_id).series
             environment.drop_databases(lambda name: is_patch_database(name) and migration.is_unused(series, name))

@@ -41,6 +41,10 @@ def serve(
     Settings come from these flags, then from the environment, then from the --config file. Stop with Ctrl-C or SIGTERM:
     calls under way are finished first.
     """
+    import os
+
+    # Before numpy is loaded: searches are shared out over threads of their own, and each would start as many again.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from retrieval.config import RetrievalSettings
     from retrieval.server import run
     from serving.settings import explain, launch

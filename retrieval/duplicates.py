@@ -167,7 +167,8 @@ def _measured(pool: _Pool, pairs: Sequence[tuple[int, int]]) -> Iterator[tuple[t
     patches = dict(zip(places, read, strict=True))
     for (i, j), difference in zip(pairs, _differences(pool, pairs), strict=True):
         one, other = patches[i], patches[j]
-        score = float((one * other).sum(axis=1).min()) if one.shape == other.shape else -np.inf
+        there = len(one) and one.shape == other.shape  # none where a reference was purged meanwhile
+        score = float((one * other).sum(axis=1).min()) if there else -np.inf
         yield (i, j), score, difference
 
 

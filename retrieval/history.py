@@ -60,7 +60,7 @@ def known(view: Reader, as_of: int) -> tuple[dict[int, Reference], PoolState]:
     Cost: reads every reference's record, and the history behind `as_of`.
     """
     pool = pool_of(view)
-    _check(pool, as_of)
+    check(pool, as_of)
     found: dict[int, Reference] = {}
     for key, value in view.items(REFERENCES):
         reference = records.read_reference(value, view.where(REFERENCES, key))
@@ -76,7 +76,12 @@ def known(view: Reader, as_of: int) -> tuple[dict[int, Reference], PoolState]:
     return found, _counts(view, found, replace(pool, generation=as_of))
 
 
-def _check(pool: PoolState, as_of: int) -> None:
+def check(pool: PoolState, as_of: int) -> None:
+    """Returns if a pool with these counts still knows what it held at the generation `as_of` (0: now).
+
+    Raises:
+        FailedState: GENERATION_NOT_REACHED or HISTORY_NOT_KEPT.
+    """
     if as_of > pool.generation:
         raise FailedState(
             f"the pool must have reached generation {as_of}, got {pool.generation}",

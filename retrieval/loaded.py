@@ -88,6 +88,7 @@ class Loaded:
         self.references: list[Reference | None] = []
         self.recall: Recall | None = None  # of the approximate search that serves
         self.note = ""  # why the series is not searched as its options ask
+        self.tried = 0  # rows when an approximate search was last built, or was not good enough
 
     def append(self, references: Sequence[Reference], patches: Sequence[StoredPatches]) -> None:
         """Adds references with their patches, all at once."""
@@ -152,6 +153,7 @@ class Loaded:
         if rows < APPROXIMATE_ROWS:
             self.note = f"a search of {rows} patches is exact: an approximate one is built from {APPROXIMATE_ROWS} on"
             return
+        self.tried = rows
         try:
             self.recall = self.index.approximate(kind, floor=options.recall_floor)
         except FailedState as error:

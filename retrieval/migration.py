@@ -18,7 +18,7 @@ from retrieval.ledger import (
     reference_of,
     series_of,
 )
-from retrieval.transaction import REMOVED, Reader, Writer
+from retrieval.transaction import REFERENCES, REMOVED, Reader, Writer
 from retrieval.types import Migration, Series, Space, StoredPatches
 from serving.errors import FailedState, ShapeMismatch
 
@@ -148,7 +148,20 @@ def switch(txn: Writer, change: Change) -> list[int]:
         ),
     )
     txn.empty(series.patches.encode())
+    if migration.space.crop_recipe != series.space.crop_recipe:
+        _forget_digests(txn)
     return []
+
+
+def _forget_digests(txn: Writer) -> None:
+    """Takes the digests from all records: they are of patches that were cut otherwise. They are made anew when needed.
+
+    Cost: reads every reference's record, and writes it.
+    """
+    for key in txn.keys(REFERENCES, b""):
+        reference = reference_of(txn, key)
+        if reference is not None and reference.digest:
+            txn.put(REFERENCES, key, records.write_reference(replace(reference, digest=b"")))
 
 
 def cancel(txn: Writer) -> Series:

@@ -186,12 +186,12 @@ class Pool:
 
     @property
     def wants_approximate(self) -> bool:
-        """Whether the series asks for an approximate search, and most rows are in none."""
+        """Whether the series asks for an approximate search, and most rows are in none, nor were at the last try."""
         loaded = self._loaded
         if loaded is None or loaded.series.index.kind == EXACT or loaded.rows < APPROXIMATE_ROWS:
             return False
         made = loaded.index.snapshot().approximate
-        return loaded.rows > 2 * made.rows if made is not None else not loaded.note
+        return loaded.rows > 2 * max(loaded.tried, made.rows if made is not None else 0)
 
     @property
     def serving(self) -> tuple[str, float, str]:
@@ -292,7 +292,8 @@ class Pool:
             state = self._catalog.mark(self.series_id, marks)
             loaded = self._loaded
             if loaded is not None:
-                loaded.change([self._catalog.get(self.series_id, reference_id) for reference_id in marks])
+                found = (self._catalog.find(self.series_id, reference_id) for reference_id in marks)
+                loaded.change([reference for reference in found if reference is not None])
                 self._publish(loaded, state.generation)
         return state
 

@@ -27,7 +27,9 @@ class BackgroundCases(UpkeepCases):
             view = await self._off(self._catalog.view, series_id)
             if view.series.migration is not None:
                 self._continue_migration(series_id)
-            if view.pool.history_from < view.pool.generation:
+            if view.pool.removed or view.pool.history_from < view.pool.generation:  # a switch leaves removed ones
                 await self._off(self._catalog.purge_history, series_id)
         except ServiceError as error:  # damaged, of a newer version, just removed, or the disk is full
             log.info("a series was passed over", series=series_id, why=str(error))
+        except Exception:  # of a fault of ours too: the rounds must go on, for the other series
+            log.exception("a series could not be looked at", series=series_id)

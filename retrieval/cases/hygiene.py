@@ -99,7 +99,8 @@ class HygieneCases(Core):
     ) -> tuple[list[tuple[Reference, StoredPatches]], int]:
         """The references that pass with their patches, and the pool's generation."""
         known, state = self._catalog.known(series_id)
-        wanted = {sequence: one for sequence, one in known.items() if passes(bound, one)}
+        ids = {one.id for one in known.values()}
+        wanted = {sequence: one for sequence, one in known.items() if passes(bound, one, ids.__contains__)}
         members: list[tuple[Reference, StoredPatches]] = []
         for references, patches in batches(self._catalog, self._catalog.view(series_id).series, wanted):
             check()

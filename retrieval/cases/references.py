@@ -155,12 +155,15 @@ class ReferenceCases(Core):
     ) -> tuple[list[Reference], bool, int]:
         """At most `limit` references that pass, behind the id `after`; whether there are more; the generation."""
 
+        def is_there(reference_id: str) -> bool:
+            return self._catalog.find(series_id, reference_id) is not None
+
         def work() -> tuple[list[Reference], bool, int]:
             found: list[Reference] = []
             last = after
             while True:
                 batch, state = self._catalog.references(series_id, last, LIST_BATCH)
-                found += [reference for reference in batch if passes(bound, reference)]
+                found += [reference for reference in batch if passes(bound, reference, is_there)]
                 if len(found) > limit or len(batch) < LIST_BATCH:
                     return found[:limit], len(found) > limit, state.generation
                 last = batch[-1].id

@@ -10,6 +10,7 @@ from jaxtyping import Float32
 
 from retrieval.cases.core import Core
 from retrieval.embedding import too_many_searches
+from retrieval.history import check as check_history
 from retrieval.types import Context, Found, Page, SearchOptions, Series, Shown, Timing, Wanted
 from retrieval.vectors import normalised
 from retrieval.view import View
@@ -122,6 +123,8 @@ class SearchCases(Core):
         now = self._residency.published(series.id)
         past = past or bool(options.as_of and (now is None or now.generation != options.as_of))
         as_of = options.as_of if past else 0
+        if past:  # what was purged since must not answer out of memory
+            check_history((await self._off(self._catalog.view, series.id)).pool, as_of)
         async with self._residency.using(series.id, as_of) as held:
             view = held if held is not None else await self._streamed(series.id, as_of)
             if not options.as_of or view.generation == options.as_of:

@@ -44,7 +44,7 @@ class SeriesCases(MigrationCases):
             request = hashlib.sha256(repr((draft, sorted(draft.labels.items()))).encode()).hexdigest()
             if request_id in self._created:
                 return self._as_before(request_id, request)
-            if len(self._catalog.ids()) >= self.settings.max_series:
+            if len(await self._off(self._catalog.ids)) >= self.settings.max_series:
                 raise Overloaded(
                     f"the server holds at most {self.settings.max_series} series, got one more",
                     reason="TOO_MANY_SERIES",
@@ -58,7 +58,7 @@ class SeriesCases(MigrationCases):
 
     async def _drafted(self, draft: SeriesDraft) -> Series:
         embedder = draft.embedder or self.settings.embedder
-        series_id = draft.id or self._free_id(draft.display_name)
+        series_id = draft.id or await self._off(self._free_id, draft.display_name)
         return Series(
             id=series_id,
             display_name=draft.display_name or series_id,
@@ -157,8 +157,8 @@ class SeriesCases(MigrationCases):
                     f"series {series_id!r} cannot be read and may hold references; set force", reason="SERIES_NOT_EMPTY"
                 ) from error
             return await self._off(self._catalog.delete, series_id, check)
-        self._end_migration(series_id)
         count = await self._off(pool.delete, check)
+        self._end_migration(series_id)  # not before: `check` may object
         self._residency.unload(series_id)
         return count
 

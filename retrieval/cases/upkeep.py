@@ -159,7 +159,8 @@ class UpkeepCases(MigrationCases):
             NotFound, AlreadyExists, FailedState, CorruptData, Overloaded, Unavailable: as `Snapshots.restore`.
         """
         target, loop = into or series_id, asyncio.get_running_loop()
-        if not self._catalog.taken(target) and len(self._catalog.ids()) >= self.settings.max_series:
+        taken, ids = await self._off(self._catalog.taken, target), await self._off(self._catalog.ids)
+        if not taken and len(ids) >= self.settings.max_series:
             raise Overloaded(
                 f"the server holds at most {self.settings.max_series} series, got one more", reason="TOO_MANY_SERIES"
             )
