@@ -41,6 +41,7 @@ from panelhue.retrieval.v1 import retrieval_pb2 as pb
 DIM = 64
 VECTORS, PICTURES = "vectors", "pictures"  # two series: ready-made vectors, and pictures that can be embedded anew
 VARIANTS = '{"other": {"embedder": "structure", "crop_recipe": "fit:64x96"}}'
+BREATH = 0.02  # seconds between two operations of a thread, so that the slow ones come to an end too
 LONGEST = 2.0  # seconds from the first operation to the kill, at most; three times that in every third life
 
 
@@ -117,6 +118,7 @@ class Life:
                     self.done[name] += 1
                     self.under_way.discard(name)
                 turn += 1
+                time.sleep(BREATH)
 
     def imports(self, turn: int) -> None:
         """Twenty references of made-up vectors."""
