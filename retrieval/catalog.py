@@ -32,6 +32,7 @@ from retrieval.types import (
 )
 from serving.errors import Overloaded, Unavailable
 
+Still = Callable[[], None] | None  # may object by raising, when no restore can put another folder there any more
 PURGED_AT_ONCE = 256  # removed references that one transaction drops; others write in between
 
 __all__ = ["Catalog", "etag", "no_such_reference", "no_such_series"]
@@ -47,7 +48,9 @@ class Catalog(SeriesCatalog):
 
     # -- references
 
-    def add_many(self, series_id: str, items: Sequence[NewReference]) -> tuple[list[Stored], PoolState]:
+    def add_many(
+        self, series_id: str, items: Sequence[NewReference], *, still: Still = None
+    ) -> tuple[list[Stored], PoolState]:
         """What became of each reference, in order, and the pool after all; on the disk when this returns.
 
         One transaction; every new reference is a change of the pool of its own. The same bytes again, in the pool or
@@ -56,7 +59,7 @@ class Catalog(SeriesCatalog):
         """
         keys, change = references.keys_of(items), self._change()
         return self._shelf.write(
-            series_id, lambda txn: references.add_many(txn, items, keys, change), references.room_of(items)
+            series_id, lambda txn: references.add_many(txn, items, keys, change), references.room_of(items), still=still
         )
 
     def add(self, series_id: str, draft: Draft, data: bytes, prepared: Prepared) -> tuple[Reference, PoolState, bool]:
@@ -164,7 +167,7 @@ class Catalog(SeriesCatalog):
         return [np.zeros((0, dim), np.float32) if rows is None else rows for rows in found]
 
     def change_reference(
-        self, series_id: str, reference_id: str, work: Callable[[Reference], Reference]
+        self, series_id: str, reference_id: str, work: Callable[[Reference], Reference], *, still: Still = None
     ) -> tuple[Reference, PoolState]:
         """Replaces a reference's record by what `work` makes of it.
 
@@ -172,18 +175,26 @@ class Catalog(SeriesCatalog):
             NotFound: NO_SUCH_REFERENCE.
         """
         how = self._change()
-        return self._shelf.write(series_id, lambda txn: references.change(txn, series_id, reference_id, work, how))
+        return self._shelf.write(
+            series_id, lambda txn: references.change(txn, series_id, reference_id, work, how), still=still
+        )
 
-    def mark(self, series_id: str, marks: Mapping[str, str]) -> PoolState:
+    def mark(self, series_id: str, marks: Mapping[str, str], *, still: Still = None) -> PoolState:
         """Marks references (ids) as near duplicates of others ("": of none), as one change; the pool after it.
 
         Ids that are not there are passed over, and where nothing changes the generation stays.
         """
         how = self._change()
-        return self._shelf.write(series_id, lambda txn: references.mark(txn, marks, how))
+        return self._shelf.write(series_id, lambda txn: references.mark(txn, marks, how), still=still)
 
     def remove(
-        self, series_id: str, reference_ids: Sequence[str], *, allow_missing: bool, purge: bool = False
+        self,
+        series_id: str,
+        reference_ids: Sequence[str],
+        *,
+        allow_missing: bool,
+        purge: bool = False,
+        still: Still = None,
     ) -> tuple[list[Reference], PoolState]:
         """Removes the references named, all or none, as one change of the pool; those that were there, and the pool.
 
@@ -193,6 +204,7 @@ class Catalog(SeriesCatalog):
             allow_missing: whether ids that are not there are passed over.
             purge: whether pictures and vectors go at once, also those of an earlier removal. Otherwise they are kept
                 for the history; without history they always go.
+            still: as `Still`.
 
         Raises:
             NotFound: NO_SUCH_REFERENCE, one of them is not there.
@@ -202,6 +214,7 @@ class Catalog(SeriesCatalog):
             series_id,
             lambda txn: references.remove(txn, series_id, reference_ids, how, allow_missing=allow_missing),
             freeing=not how.keep,
+            still=still,
         )
 
     def purge_history(self, series_id: str, before_ns: int | None = None, *, everything: bool = False) -> int:

@@ -31,7 +31,7 @@ def disk_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in FULL:
             raise Overloaded(
-                f"{path}: the disk is full; nothing was lost", reason="DISK_FULL", retry_after=60
+                f"{path}: the disk is full; nothing was lost", reason="DISK_FULL", retry_after=60.0
             ) from error
         raise Unavailable(f"{path}: {error}", reason="STORE_FAILED") from error
 

@@ -181,7 +181,7 @@ class Embedding:
 def too_many_searches(limit: int) -> Overloaded:
     """The error for a search beyond the server's limit."""
     return Overloaded(
-        f"at most {limit} searches run and wait at once, got one more", reason="TOO_MANY_SEARCHES", retry_after=1
+        f"at most {limit} searches run and wait at once, got one more", reason="TOO_MANY_SEARCHES", retry_after=1.0
     )
 
 

@@ -81,7 +81,7 @@ class Gallery:
             raise Conflict(
                 f"reference {reference.id} was removed after it was found; ask again",
                 reason="REFERENCE_GONE",
-                retry_after=0,
+                retry_after=0.0,
             ) from error
         box = wanted.box
         patch = _shrunk(pixels[box.y0 : box.y1, box.x0 : box.x1], max_side)

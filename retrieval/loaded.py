@@ -64,7 +64,7 @@ class StoredRows:
         return Conflict(
             f"series {self._series.id!r}: the vectors of a search were purged or replaced; ask again",
             reason="POOL_CHANGED",
-            retry_after=0,
+            retry_after=0.0,
         )
 
 

@@ -121,7 +121,7 @@ class Onlooker:
         said = str(error)
         if any(os.strerror(code) in said for code in FULL):
             return Overloaded(
-                f"{self.path.name}: the disk is full; nothing was lost", reason="DISK_FULL", retry_after=60
+                f"{self.path.name}: the disk is full; nothing was lost", reason="DISK_FULL", retry_after=60.0
             )
         if isinstance(error, OUTSIDE) or any(os.strerror(code) in said for code in REFUSALS):
             return Unavailable(f"{self.path.name}: the store failed: {error}", reason="STORE_FAILED")

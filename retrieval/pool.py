@@ -230,7 +230,7 @@ class Pool:
     def _refuse_retired(self) -> None:
         if self.retired and self._replaced:
             raise Unavailable(
-                f"series {self.series_id!r} was replaced meanwhile; try again", reason="SERIES_BUSY", retry_after=0
+                f"series {self.series_id!r} was replaced meanwhile; try again", reason="SERIES_BUSY", retry_after=0.0
             )
         if self.retired:
             raise no_such_series(self.series_id)
@@ -251,7 +251,7 @@ class Pool:
     def add_many(self, items: Sequence[NewReference]) -> tuple[list[Stored], PoolState]:
         """As `Catalog.add_many`; what is new is in every view that is taken after this returns."""
         with self.changing():
-            stored, state = self._catalog.add_many(self.series_id, items)
+            stored, state = self._catalog.add_many(self.series_id, items, still=self._refuse_retired)
             loaded = self._loaded
             new = [(one.reference, item.prepared) for one, item in zip(stored, items, strict=True) if one.new]
             if new and loaded is not None:
@@ -267,7 +267,9 @@ class Pool:
     def change(self, reference_id: str, work: Callable[[Reference], Reference]) -> tuple[Reference, PoolState]:
         """As `Catalog.change_reference`."""
         with self.changing():
-            reference, state = self._catalog.change_reference(self.series_id, reference_id, work)
+            reference, state = self._catalog.change_reference(
+                self.series_id, reference_id, work, still=self._refuse_retired
+            )
             loaded = self._loaded
             if loaded is not None:
                 loaded.change([reference])
@@ -279,7 +281,9 @@ class Pool:
     ) -> tuple[list[Reference], PoolState]:
         """As `Catalog.remove`; the rows stay in memory, masked, until a compaction."""
         with self.changing():
-            gone, state = self._catalog.remove(self.series_id, reference_ids, allow_missing=allow_missing, purge=purge)
+            gone, state = self._catalog.remove(
+                self.series_id, reference_ids, allow_missing=allow_missing, purge=purge, still=self._refuse_retired
+            )
             loaded = self._loaded
             if gone and loaded is not None:
                 loaded.remove([reference.id for reference in gone])
@@ -289,7 +293,7 @@ class Pool:
     def mark(self, marks: dict[str, str]) -> PoolState:
         """As `Catalog.mark`."""
         with self.changing():
-            state = self._catalog.mark(self.series_id, marks)
+            state = self._catalog.mark(self.series_id, marks, still=self._refuse_retired)
             loaded = self._loaded
             if loaded is not None:
                 found = (self._catalog.find(self.series_id, reference_id) for reference_id in marks)

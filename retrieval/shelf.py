@@ -173,13 +173,20 @@ class Shelf:
         with self.using(series_id) as (_, environment), environment.reading() as view:
             return work(view)
 
-    def write(self, series_id: str, work: Callable[[Writer], T], room: int = 0, *, freeing: bool = False) -> T:
+    def write(
+        self, series_id: str, work: Callable[[Writer], T], room: int = 0, *, freeing: bool = False,
+        still: Callable[[], None] | None = None,
+    ) -> T:  # fmt: skip
         """What `work` returns, with all its changes on the disk; views of the series show them from now on.
+
+        `still` may object by raising, once nobody can put another folder in the series' place any more.
 
         Raises:
             ServiceError: as `using` and `Environment.write`.
         """
         with self.using(series_id) as (entry, environment):
+            if still is not None:
+                still()
             try:
                 result = environment.write(work, room, freeing=freeing, then=lambda txn: self._note(entry, txn))
             except (Overloaded, Unavailable) as error:

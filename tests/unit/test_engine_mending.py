@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -10,9 +11,11 @@ import pytest
 
 import retrieval.loaded
 from retrieval.duplicates import find_near_duplicates
+from retrieval.index import CpuScanner
+from retrieval.pool import Pool
 from retrieval.store import Environment
-from retrieval.types import Bound, Draft, IndexOptions, SearchOptions
-from serving.errors import FailedState, Overloaded
+from retrieval.types import Bound, Draft, IndexOptions, NewReference, SearchOptions
+from serving.errors import FailedState, Overloaded, Unavailable
 from tests.unit.pool_drawings import as_jpeg, page, pool
 from tests.unit.pools import add, id_of, picture, prepared
 from tests.unit.pools import filled as filled_pool
@@ -180,3 +183,32 @@ def test_references_that_are_purged_while_duplicates_are_sought_are_in_no_pair()
         lambda sequences: [np.zeros((0, members[0][1].vectors.shape[1]), np.float32) for _ in sequences],
     )
     assert not found.found
+
+
+def test_what_waited_while_its_series_was_replaced_is_refused_and_writes_nothing(tmp_path):
+    catalog = filled_pool(tmp_path, 3)
+    waited = Pool(catalog, "s", CpuScanner())
+    before, asked, refused = catalog.view("s").pool, threading.Event(), []
+    real = catalog.add_many
+
+    def add_many(*arguments, **options):
+        asked.set()  # it has seen the series as it was
+        return real(*arguments, **options)
+
+    catalog.add_many = add_many
+
+    def work():
+        try:
+            waited.add_many([NewReference(Draft(), picture(50), prepared(50))])
+        except Unavailable as error:
+            refused.append(error.reason)
+
+    with catalog.replacing("s"):
+        thread = threading.Thread(target=work)
+        thread.start()
+        assert asked.wait(20)
+        waited.replaced()
+    thread.join(20)
+    assert refused == ["SERIES_BUSY"]
+    assert catalog.view("s").pool == before
+    catalog.close()
