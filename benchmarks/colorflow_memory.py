@@ -53,6 +53,7 @@ VARIANTS = (
     Variant("no-guidance", "guidance off", "other", recipe=_FREE),
     Variant("no-refine", "refine off", "other", recipe={"refine": False}),
     Variant("vae-tiling", "vae_tiling", "approximate", placing={"vae_tiling": True}),
+    Variant("channels-last", "channels_last", placing={"channels_last": True}),
     Variant("offload", 'offload = "stage"', placing=_STAGE),
     Variant("offload-no-guidance", "the same, guidance off", "other", placing=_STAGE, recipe=_FREE),
     Variant("batch-4", "four pages at once", batch=4, placing=_SLICED),

@@ -143,6 +143,7 @@ MEMORY = {
     "no-guidance": "`guidance=1`",
     "no-refine": "`refine=off`",
     "vae-tiling": "`vae_tiling` (approximate)",
+    "channels-last": "`channels_last`",
     "offload": '`offload = "stage"`',
     "offload-no-guidance": '`offload = "stage"`, `guidance=1`',
     "batch-4": "four pages at once (the default `batch`)",
