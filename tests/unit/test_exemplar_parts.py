@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from colorizer.assembly import AREA, assemble, by_reference, working_size
 from colorizer.backends.exemplar import calibrate, forest, palette, propagate, ridge, stack
 from colorizer.backends.exemplar.features import describe
-from colorizer.backends.exemplar.panels import panel_boxes
-from colorizer.backends.exemplar.references import AREA, assemble, by_reference, working_size
+from colorizer.enlarging import enlarge
+from colorizer.panels import panel_boxes
 from colorizer.types import Hit
 from serving.geometry import Box, reference_boxes
 
@@ -212,7 +213,7 @@ def test_enlarging_keeps_colour_on_its_side_of_an_edge() -> None:
     small = np.stack([small_guide], axis=-1)
     guide = np.full((10, 10), 50, np.uint8)
     guide[:, 7:] = 200
-    out = propagate.enlarge(small, small_guide, guide, 0, 10)[..., 0]
+    out = enlarge(small, small_guide, guide, 0, 10)[..., 0]
     assert np.abs(out[2:8] - guide[2:8]).max() < 5
 
 
@@ -220,6 +221,6 @@ def test_strips_enlarge_to_the_same_picture_as_the_whole() -> None:
     rng = np.random.default_rng(0)
     small_guide = rng.random((7, 9)).astype(np.float32) * 255
     small, guide = rng.random((7, 9, 2)).astype(np.float32), rng.integers(0, 256, (23, 31)).astype(np.uint8)
-    whole = propagate.enlarge(small, small_guide, guide, 0, 23)
-    parts = [propagate.enlarge(small, small_guide, guide[y : y + 5], y, 23) for y in range(0, 23, 5)]
+    whole = enlarge(small, small_guide, guide, 0, 23)
+    parts = [enlarge(small, small_guide, guide[y : y + 5], y, 23) for y in range(0, 23, 5)]
     assert np.array_equal(np.concatenate(parts), whole)

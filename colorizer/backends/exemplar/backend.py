@@ -10,9 +10,11 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64, UInt8
 from PIL import Image
 
+from colorizer.assembly import AREA, working_size
 from colorizer.backends.exemplar import calibrate, flats, forest, hints, match, palette, propagate, ridge, stack
 from colorizer.backends.exemplar.features import describe, unit_of
-from colorizer.backends.exemplar.references import AREA, BLACK, FLAT_AREA, WHITE, Reference, Shelf, working_size
+from colorizer.backends.exemplar.references import BLACK, FLAT_AREA, WHITE, Reference, Shelf
+from colorizer.enlarging import enlarge
 from colorizer.luma import with_luma
 from colorizer.types import GreyPage, Job, Result
 
@@ -149,7 +151,7 @@ class Exemplar:
         mixed = (1 - lesson.stance.steady) * blend(predicted) + lesson.stance.steady * steady
         sure = agreement * np.minimum(1, trust * blend.strength * sum(blend.shares))
         maps = np.concatenate([mixed, sure[:, None]], axis=1)
-        maps = propagate.enlarge(maps.reshape(*coarse.shape, 3).astype(np.float32), coarse, small, 0, small.shape[0])
+        maps = enlarge(maps.reshape(*coarse.shape, 3).astype(np.float32), coarse, small, 0, small.shape[0])
         chroma = maps[..., :2] * ((small < WHITE) & (small > BLACK))[..., None]
         weight = np.where(small < WHITE, 1.0, 4.0).astype(np.float32)
         return propagate.smooth(small, chroma, weight, s.strength, s.sharpness), maps[..., 2]
@@ -175,7 +177,7 @@ class Exemplar:
         if expected.max() < _SILENT:
             return small, chroma, sure
         maps = np.concatenate([chroma, sure[..., None]], axis=2)
-        maps = propagate.enlarge(maps, small, fine, 0, len(fine))
+        maps = enlarge(maps, small, fine, 0, len(fine))
         share = match.share(expected, maps[..., 2])[..., None]
         value = maps[..., :2] + share * (matched - maps[..., :2])
         value *= ((fine < WHITE) & (fine > BLACK))[..., None]
@@ -274,7 +276,7 @@ def _coloured(
     rows = max(1, _STRIP // page.shape[1])
     for y in range(0, len(page), rows):
         strip = page[y : y + rows]
-        out[y : y + rows] = with_luma(strip, propagate.enlarge(chroma, small, strip, y, len(page)))
+        out[y : y + rows] = with_luma(strip, enlarge(chroma, small, strip, y, len(page)))
         told()
     return out
 

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float32
 from scipy import ndimage
 
-from colorizer.backends.exemplar.panels import panel_boxes
+from colorizer.panels import panel_boxes
 
 SIDE = 400.0  # lengths below are pixels of a picture of this side (square root of its area)
 _SCALES = (1.5, 3.0, 6.0, 12.0, 24.0, 48.0)

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float32, Float64, Int64
 from scipy import ndimage, sparse
 from scipy.sparse.csgraph import connected_components
 
-from colorizer.backends.exemplar.panels import panel_boxes
+from colorizer.panels import panel_boxes
 
 SIDE = 640.0  # pixels; lengths below are those of a picture of this side (square root of its area)
 _STEP = (2.0, 5.0)  # luma between neighbours of one region, least and most

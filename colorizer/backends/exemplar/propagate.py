@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64, UInt8
+from jaxtyping import Float32, Float64, Int64
 from scipy import ndimage
 
 from colorizer.backends.exemplar.features import blur
 
 _LEAK = 1e-4  # part of the coupling that passes any edge; keeps the system well conditioned
-_FAR = 1e-3  # weight of a pixel whose luma is quite another
 
 
 def regions(luma: Float32[np.ndarray, "h w"], unit: float) -> Int64[np.ndarray, " n"]:
@@ -91,49 +90,3 @@ def smooth(
 def _dot(a: Float32[np.ndarray, "h w c"], b: Float32[np.ndarray, "h w c"]) -> Float64[np.ndarray, " c"]:
     total: Float64[np.ndarray, " c"] = (a * b).sum(axis=(0, 1), dtype=np.float64)
     return total
-
-
-def enlarge(
-    small: Float32[np.ndarray, "h w c"],
-    small_guide: Float32[np.ndarray, "h w"],
-    guide: UInt8[np.ndarray, "rows W"] | Float32[np.ndarray, "rows W"],
-    top: int,
-    height: int,
-    sharpness: float = 12.0,
-) -> Float32[np.ndarray, "rows W c"]:
-    """Rows `top` onwards of `small` at the size of a page of `height` rows.
-
-    Of the four small pixels around a pixel, those count whose luma is like the pixel's own.
-
-    Args:
-        small: maps at working size.
-        small_guide: luma at working size, [0, 255].
-        guide: the page's luma in these rows, [0, 255].
-        top: the first of these rows.
-        height: rows of the whole page.
-        sharpness: difference of luma at which a small pixel's weight has fallen to 1/e.
-
-    Source: joint bilateral upsampling, Kopf et al., SIGGRAPH 2007.
-    """
-    h, w = small_guide.shape
-    rows, width = guide.shape
-    y0, y1, fy = _between(top, rows, height, h)
-    x0, x1, fx = _between(0, width, width, w)
-    grey = guide.astype(np.float32)
-    total, out = np.zeros(grey.shape, np.float32), np.zeros((*grey.shape, small.shape[2]), np.float32)
-    for ys, wy in ((y0, 1 - fy), (y1, fy)):
-        for xs, wx in ((x0, 1 - fx), (x1, fx)):
-            at = np.ix_(ys, xs)
-            near = np.exp(-np.abs(small_guide[at] - grey) / np.float32(sharpness)) + np.float32(_FAR)
-            weight = (wy[:, None] * wx[None, :] + np.float32(0.02)) * near
-            total += weight
-            out += weight[..., None] * small[at]
-    return np.asarray(out / total[..., None], np.float32)
-
-
-def _between(
-    first: int, count: int, size: int, small: int
-) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"], Float32[np.ndarray, " n"]]:
-    at = (np.arange(first, first + count) + 0.5) * small / size - 0.5
-    low = np.floor(at).astype(np.int64)
-    return low.clip(0, small - 1), (low + 1).clip(0, small - 1), (at - low).astype(np.float32)

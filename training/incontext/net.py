@@ -1,0 +1,350 @@
+"""The network of `incontext`: one encoder for page and references, attention between them, chroma out.
+
+A picture is encoded without its colour, so that page and reference are described alike. What a place of a reference
+looks like is a key, its chroma the value; the page's places attend to them at two sizes:
+
+* at 1/16, layers of self- and cross-attention tell each place of the page about the scene and what is like it;
+* at 1/8, heads copy chroma: each is a mean of the references' chroma, weighted by likeness. Beside them stands a ridge
+  regression from features to chroma, fitted in closed form on all places of all references.
+
+A gate mixes heads, ridge and grey; so the network says "I don't know" by mixing towards grey. The mixture is refined at
+1/2 size by weights over its coarse neighbours, which follow the page's drawing, and a small correction.
+
+Source: the idea of in-context colouring is ColorFlow's (arXiv 2412.11815, section 3.3), at a size for a laptop; convex
+upsampling is RAFT's (Teed and Deng, ECCV 2020); a closed-form regressor inside a network is R2D2's (Bertinetto et al.,
+ICLR 2019).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from colorizer.backends.incontext.looks import CHANNELS
+
+SKETCH = 6  # numbers about the chroma of a cell of a reference: mean, mean of squares and of the product, mean size
+
+_CORRECTION = 0.2  # of what the last layer adds; small, so that training looks for what can be copied first
+
+
+@dataclass(frozen=True)
+class Size:
+    """Widths and depths; all in channels or layers."""
+
+    half: int = 32
+    quarter: int = 64
+    eighth: int = 128
+    sixteenth: int = 256
+    blocks: tuple[int, int, int] = (2, 3, 3)  # at 1/4, 1/8 and 1/16
+    scene: int = 2  # self-attention layers of a picture
+    cross: int = 4  # layers between page and references
+    heads: int = 8
+    copies: int = 4  # heads that copy chroma
+    key: int = 48  # channels of a copying head's key
+    note: int = 45  # channels that a copying head brings along beside chroma; 3 more are as many as a key has
+    ridge: int = 48  # features of the regression
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What the references of a page say; rows are cells, `keep` is 0 for a cell and very negative for none."""
+
+    tokens: Tensor  # b n d: cells at 1/16, drawing and chroma
+    token_keep: Tensor | None  # b n
+    keys: Tensor  # b m copies*key: cells at 1/8
+    values: Tensor  # b m copies*(2+1+note)
+    value_keep: Tensor | None  # b m
+    ridge: Tensor  # b ridge+1 2: the fitted regression
+
+
+class Residual(nn.Module):
+    """Two convolutions beside a path that leaves the input alone; starts as the identity."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+        nn.init.zeros_(self.second.weight)
+        nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x + self.second(F.relu(self.first(x))))
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, heads: int, keep: Tensor | None = None) -> Tensor:
+    """Attention of `heads` heads; q is b n d, k b m d, v b m e; `keep` (b m) is added to the scores."""
+    b, n, _ = q.shape
+    m = k.shape[1]
+    bias = None if keep is None else keep[:, None, None, :].to(q.dtype).expand(b, 1, n, m)
+    parts = [x.reshape(b, x.shape[1], heads, x.shape[2] // heads).transpose(1, 2) for x in (q, k, v)]
+    out = F.scaled_dot_product_attention(*parts, attn_mask=bias)
+    return out.transpose(1, 2).reshape(b, n, -1)
+
+
+class Attention(nn.Module):
+    """Tokens attend to others, or to themselves; with a place that stands for nothing at all."""
+
+    def __init__(self, width: int, heads: int, *, crossing: bool) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.LayerNorm(width)
+        self.q, self.k, self.v = (nn.Linear(width, width) for _ in range(3))
+        self.k.load_state_dict(self.q.state_dict())  # what is alike attends to each other from the start
+        self.out = nn.Linear(width, width)
+        nn.init.zeros_(self.out.weight)
+        self.crossing = crossing
+        if crossing:
+            self.other = nn.LayerNorm(width)
+            self.nothing = nn.Parameter(torch.zeros(2, 1, 1, width))
+
+    def forward(self, x: Tensor, memory: Tensor | None = None, keep: Tensor | None = None) -> Tensor:
+        h = self.norm(x)
+        source = h if memory is None else self.other(memory)
+        k, v = self.k(source), self.v(source)
+        if self.crossing:
+            b, width = x.shape[0], x.shape[2]
+            k = torch.cat([self.nothing[0].expand(b, 1, width).to(k.dtype), k], 1)
+            v = torch.cat([self.nothing[1].expand(b, 1, width).to(v.dtype), v], 1)
+            if keep is not None:
+                keep = torch.cat([torch.zeros_like(keep[:, :1]), keep], 1)
+        return x + self.out(attend(self.q(h), k, v, self.heads, keep))
+
+
+class Mlp(nn.Module):
+    """Two linear layers on each token."""
+
+    def __init__(self, width: int, times: int = 2) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.first, self.second = nn.Linear(width, times * width), nn.Linear(times * width, width)
+        nn.init.zeros_(self.second.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(F.gelu(self.first(self.norm(x)), approximate="tanh"))
+
+
+@dataclass(frozen=True)
+class Features:
+    """One picture without its colour, at four sizes."""
+
+    half: Tensor
+    quarter: Tensor
+    eighth: Tensor
+    sixteenth: Tensor
+
+
+def tokens(x: Tensor) -> Tensor:
+    """B c h w to b h*w c."""
+    return x.flatten(2).transpose(1, 2)
+
+
+def grid(x: Tensor, like: Tensor) -> Tensor:
+    """B h*w c to b c h w, the size of `like`."""
+    return x.transpose(1, 2).reshape(x.shape[0], x.shape[2], like.shape[2], like.shape[3])
+
+
+class Encoder(nn.Module):
+    """A grey picture and where its panels are, to features; sides are multiples of 16."""
+
+    def __init__(self, size: Size) -> None:
+        super().__init__()
+        s, n = size, size.blocks
+        self.stem = nn.Conv2d(CHANNELS, s.half, 5, stride=2, padding=2)
+        self.to_quarter = nn.Conv2d(s.half, s.quarter, 3, stride=2, padding=1)
+        self.quarter = nn.Sequential(*(Residual(s.quarter) for _ in range(n[0])))
+        self.to_eighth = nn.Conv2d(s.quarter, s.eighth, 3, stride=2, padding=1)
+        self.eighth = nn.Sequential(*(Residual(s.eighth) for _ in range(n[1])))
+        self.to_sixteenth = nn.Conv2d(s.eighth, s.sixteenth, 3, stride=2, padding=1)
+        self.sixteenth = nn.Sequential(*(Residual(s.sixteenth) for _ in range(n[2])))
+        self.scene = nn.ModuleList(
+            [
+                nn.Sequential(Attention(s.sixteenth, s.heads, crossing=False), Mlp(s.sixteenth))
+                for _ in range(size.scene)
+            ]
+        )
+
+    def forward(self, x: Tensor) -> Features:
+        half = F.relu(self.stem(x))
+        quarter = self.quarter(F.relu(self.to_quarter(half)))
+        eighth = self.eighth(F.relu(self.to_eighth(quarter)))
+        sixteenth = self.sixteenth(F.relu(self.to_sixteenth(eighth)))
+        seen = tokens(sixteenth)
+        for layer in self.scene:
+            seen = layer(seen)
+        return Features(half, quarter, eighth, grid(seen, sixteenth))
+
+
+def sketch(chroma: Tensor, cell: int) -> Tensor:
+    """Numbers about the chroma of each cell; b 2 h w to b SKETCH h/cell w/cell."""
+    blue, red = chroma[:, :1], chroma[:, 1:]
+    size = (chroma.square().sum(1, keepdim=True) + 1e-6).sqrt()
+    maps = torch.cat([chroma, 4 * blue * blue, 4 * red * red, 4 * blue * red, size], 1)
+    return F.avg_pool2d(maps, cell)
+
+
+def twice(x: Tensor) -> Tensor:
+    """Each value four times."""
+    return F.interpolate(x, scale_factor=2.0, mode="nearest")
+
+
+class InContextNet(nn.Module):
+    """Page, references and their chroma in; chroma of the page at 1/2 size and how sure it is out.
+
+    Chroma is (blue minus luma, red minus luma) / 128.
+    """
+
+    def __init__(self, size: Size | None = None) -> None:
+        super().__init__()
+        self.size = s = size or Size()
+        self.encoder = Encoder(s)
+        self.remember = nn.Linear(SKETCH, s.sixteenth)
+        self.cross = nn.ModuleList(
+            [
+                nn.ModuleList(
+                    [
+                        Attention(s.sixteenth, s.heads, crossing=True),
+                        Attention(s.sixteenth, s.heads, crossing=False),
+                        Mlp(s.sixteenth),
+                    ]
+                )
+                for _ in range(s.cross)
+            ]
+        )
+        self.lateral = nn.Conv2d(s.sixteenth, s.eighth, 1)
+        self.key = nn.Linear(s.eighth, s.copies * s.key)
+        self.query_lateral = nn.Conv2d(s.sixteenth, s.eighth, 1)
+        self.query = nn.Linear(s.eighth, s.copies * s.key)  # what the scene adds to the key of a place that asks
+        nn.init.zeros_(self.query.weight)
+        nn.init.zeros_(self.query.bias)
+        self.sharpness = nn.Parameter(torch.linspace(1.5, 2.8, s.copies))  # log of the scale of likeness, by head
+        self.key_norm, self.query_norm = nn.LayerNorm(s.eighth), nn.LayerNorm(s.eighth)
+        self.note = nn.Linear(SKETCH + s.eighth, s.copies * s.note)
+        self.nothing_key = nn.Parameter(torch.zeros(1, 1, s.copies * s.key))
+        self.ridge_features = nn.Linear(s.eighth, s.ridge)
+        self.log_penalty = nn.Parameter(torch.tensor(-3.0))
+        width = 2 * s.eighth + s.copies * (3 + s.note) + 2
+        self.join = nn.Conv2d(width, s.eighth, 3, padding=1)
+        self.coarse = nn.Sequential(Residual(s.eighth), Residual(s.eighth))
+        self.gate = nn.Conv2d(s.eighth, s.copies + 2, 1)
+        self.up_quarter = nn.Conv2d(s.eighth + s.quarter, s.quarter, 3, padding=1)
+        self.fine = Residual(s.quarter)
+        self.up_half = nn.Conv2d(s.quarter + s.half, s.half, 3, padding=1)
+        self.last = nn.Conv2d(s.half, 9 + 2, 3, padding=1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d) and module.weight.abs().max() > 0:
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        for module in (self.last, self.gate):
+            nn.init.zeros_(module.weight)
+            nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+
+    # What one reference says
+
+    def describe(self, features: Features) -> Tensor:
+        """What cells at 1/8 look like, with the scene around them: b n eighth."""
+        return self.key_norm(tokens(features.eighth + twice(self.lateral(features.sixteenth))))
+
+    def regressors(self, described: Tensor) -> Tensor:
+        """The regression's inputs, the last of them 1: b n ridge+1."""
+        phi = torch.tanh(self.ridge_features(described).float())
+        return torch.cat([phi, torch.ones_like(phi[..., :1])], -1)
+
+    def tell(self, features: Features, chroma: Tensor, drawn: Tensor) -> tuple[Tensor, ...]:
+        """Tokens, keys, values and the regression's sums of pictures with their chroma.
+
+        Args:
+            features: of the pictures.
+            chroma: b 2 h w.
+            drawn: b 1 h w; 1 where colour may be, 0 on paper and pure ink.
+
+        Returns:
+            tokens b n d; keys b m copies*key; values b m copies*(3+note); gram b r r; moment b r 2.
+        """
+        s = self.size
+        told = tokens(features.sixteenth) + self.remember(tokens(sketch(chroma, 16)))
+        cells = tokens(sketch(chroma, 8))
+        described = self.describe(features)
+        notes = self.note(torch.cat([cells.to(described.dtype), described], -1))
+        b, m, _ = cells.shape
+        parts = torch.cat([cells[..., :2], cells[..., 5:6]], -1)[:, :, None].expand(b, m, s.copies, 3)
+        values = torch.cat([parts.to(notes.dtype), notes.reshape(b, m, s.copies, s.note)], -1).flatten(2)
+        phi, weight = self.regressors(described), tokens(F.avg_pool2d(drawn, 8)).float()
+        with torch.autocast("cpu", enabled=False):
+            gram = torch.einsum("bnr,bns->brs", phi * weight, phi)
+            moment = torch.einsum("bnr,bnc->brc", phi * weight, cells[..., :2].float())
+        return told, self.unit(self.key(described)), values, gram, moment
+
+    def unit(self, key: Tensor) -> Tensor:
+        """Keys of length 1 in each head: b n copies*key."""
+        heads = key.reshape(*key.shape[:2], self.size.copies, self.size.key).float()
+        return (heads / (heads.square().sum(-1, keepdim=True) + 1e-4).sqrt()).flatten(2)
+
+    def fit(self, gram: Tensor, moment: Tensor) -> Tensor:
+        """The regression on sums over all references: b r 2; zero when there are none.
+
+        The last regressor is 1, so that the last sum of squares is the number of cells.
+        """
+        penalty = torch.eye(gram.shape[-1], device=gram.device) * (self.log_penalty.exp() + 1e-3)
+        count = gram[:, -1:, -1:].clamp(min=1.0)
+        with torch.autocast("cpu", enabled=False):
+            return torch.linalg.solve(gram.float() / count + penalty, moment.float() / count)
+
+    # What the page makes of it
+
+    def paint(self, page: Features, memory: Memory) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Chroma at 1/2 size (b 2 h/2 w/2); at 1/8 how sure it is (b 1 h w), the mixture and the regression (b 2 h w)."""
+        s = self.size
+        seen = tokens(page.sixteenth)
+        for crossing, own, mlp in self.cross:  # type: ignore[misc]
+            seen = mlp(own(crossing(seen, memory.tokens, memory.token_keep)))
+        scene = grid(seen, page.sixteenth)
+        described = self.describe(page)
+        asked = page.eighth + twice(self.query_lateral(scene))
+        copied, regressed = (
+            self._copied(asked, described, memory),
+            torch.einsum("bnr,brc->bnc", self.regressors(described), memory.ridge),
+        )
+        found = torch.cat([copied, regressed.to(copied.dtype)], -1)
+        like = page.eighth
+        hidden = torch.cat([asked, grid(described, like).to(asked.dtype), grid(found, like).to(asked.dtype)], 1)
+        hidden = self.coarse(F.relu(self.join(hidden)))
+        shares = self.gate(hidden).float().softmax(1)
+        heads = copied.reshape(*copied.shape[:2], s.copies, -1)[..., :2].float()
+        offers = torch.cat([heads, regressed[:, :, None].float()], 2)  # b n copies+1 2
+        mixed = torch.einsum("bnk,bnkc->bnc", tokens(shares)[..., :-1], offers)
+        sure = 1 - shares[:, -1:]
+        hidden = F.relu(self.up_quarter(torch.cat([twice(hidden), page.quarter], 1)))
+        hidden = F.relu(self.up_half(torch.cat([twice(self.fine(hidden)), page.half], 1)))
+        last = self.last(hidden).float()
+        coarse = grid(mixed, like)
+        return spread(coarse, last[:, :9]) + _CORRECTION * last[:, 9:], sure, coarse, grid(regressed.float(), like)
+
+    def _copied(self, asked: Tensor, described: Tensor, memory: Memory) -> Tensor:
+        s = self.size
+        q = self.unit(self.key(described) + self.query(self.query_norm(tokens(asked))))
+        scale = self.sharpness.exp().repeat_interleave(s.key) * s.key**0.5  # attention divides by the root
+        q, b = (q * scale).to(memory.values.dtype), q.shape[0]
+        k = torch.cat([self.nothing_key.expand(b, 1, -1).to(q.dtype), memory.keys.to(q.dtype)], 1)
+        v = torch.cat([torch.zeros_like(memory.values[:, :1]), memory.values], 1)
+        keep = memory.value_keep
+        if keep is not None:
+            keep = torch.cat([torch.zeros_like(keep[:, :1]), keep], 1)
+        return attend(q, k, v, s.copies, keep)
+
+
+def spread(coarse: Tensor, weights: Tensor) -> Tensor:
+    """A coarse map, four times as large: each pixel a weighted mean of the 3 x 3 cells around its own.
+
+    Args:
+        coarse: b c h w.
+        weights: b 9 4h 4w, before the softmax; the middle cell has a head start.
+    """
+    b, c, h, w = coarse.shape
+    padded = F.pad(coarse, (1, 1, 1, 1), mode="replicate")
+    around = torch.stack([padded[:, :, y : y + h, x : x + w] for y in range(3) for x in range(3)], 1)
+    around = F.interpolate(around.reshape(b, 9 * c, h, w), scale_factor=4.0, mode="nearest")
+    start = torch.tensor([0.0, 1, 0, 1, 2, 1, 0, 1, 0], device=weights.device)[None, :, None, None]
+    shares = (weights + start).softmax(1)
+    return torch.einsum("bkhw,bkchw->bchw", shares, around.reshape(b, 9, c, 4 * h, 4 * w))
