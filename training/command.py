@@ -1,0 +1,164 @@
+"""The commands `panelhue train …`, one per recipe; importing this module imports nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from training.options import Report, Start
+
+train_app = typer.Typer(
+    name="train",
+    help="Trains the models of this project, and the colour guider's parts on a user's base weights.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+NEEDED = ("torch", "safetensors", "onnx", "diffusers", "peft")  # what the extra `train` brings
+
+Data = Annotated[Path, typer.Option("--data", metavar="DIR", help="Pictures by story: a folder with manifest.json.")]
+Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Checkpoints, curve and the finished model.")]
+Minutes = Annotated[
+    float | None, typer.Option(min=0, help="Minutes of training, counted over resumes. [default: no limit]")
+]
+Steps = Annotated[int | None, typer.Option(min=1, help="Optimiser steps in all. [default: the recipe's own number]")]
+Seed = Annotated[int, typer.Option(min=0, help="Of everything that is drawn.")]
+Device = Annotated[str, typer.Option(help='"auto" (a GPU where there is one), "cpu", "cuda", "cuda:1" …')]
+Again = Annotated[
+    bool | None,
+    typer.Option(
+        "--resume/--fresh",
+        help="Go on with the run in --out, which must be there, or put what is there aside and begin anew. "
+        "[default: go on where there is something]",
+        show_default=False,
+    ),
+]
+
+
+@train_app.command()
+def patchnet(
+    data: Data,
+    out: Out,
+    minutes: Minutes = None,
+    steps: Steps = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    again: Again = None,
+) -> None:
+    """The patch encoder, which finds a grey patch's colour twin."""
+    _run("training.patchnet.recipe", _asked(data, out, minutes, steps, seed, device, again))
+
+
+@train_app.command()
+def incontext(
+    data: Data,
+    out: Out,
+    minutes: Minutes = None,
+    steps: Steps = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    again: Again = None,
+) -> None:
+    """The in-context colouriser, which colours a page from retrieved patches."""
+    _run("training.incontext.recipe", _asked(data, out, minutes, steps, seed, device, again))
+
+
+def _asked(
+    data: Path, out: Path, minutes: float | None, steps: int | None, seed: int, device: str, again: bool | None
+) -> dict[str, Any]:
+    start: Start = "auto" if again is None else "resume" if again else "fresh"
+    return {
+        "data": data,
+        "out": out,
+        "minutes": minutes,
+        "steps": steps,
+        "seed": seed,
+        "device": device,
+        "start": start,
+    }
+
+
+def _run(module: str, asked: dict[str, Any], settings: Callable[[Any], Any] | None = None) -> None:
+    """Trains by the recipe in that module, with progress on standard error.
+
+    Args:
+        module: has `train(options)`, or `train(options, settings)` where `settings` is given.
+        asked: the fields of `Options`.
+        settings: makes the recipe's own settings from its module.
+    """
+    with _explained():
+        _require_extra()
+        from training.options import Options
+
+        recipe = import_module(module)
+        with _watched() as report:
+            options = Options(**asked, report=report)
+            recipe.train(options, settings(recipe)) if settings else recipe.train(options)
+    typer.echo(f"done: {asked['out']}")
+
+
+def _require_extra() -> None:
+    from serving.errors import FailedState
+
+    if missing := [name for name in NEEDED if find_spec(name) is None]:
+        message = f"training needs {', '.join(missing)}, which the extra `train` brings: pip install 'panelhue[train]'"
+        raise FailedState(message, reason="EXTRA_MISSING")
+
+
+@contextmanager
+def _watched() -> Iterator[Callable[[Report], None]]:
+    """A listener that shows a bar on a terminal, and elsewhere a line at most every 10 seconds."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
+    times = (TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, *times, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("starting", total=1.0)
+        said = [float("-inf")]
+
+        def report(one: Report) -> None:
+            line = f"step {one.step}" + "".join(f"  {name} {value:.4g}" for name, value in one.values.items())
+            if console.is_terminal:
+                progress.update(task, completed=_share(one), description=line)
+            elif one.seconds - said[0] >= 10:
+                said[0] = one.seconds
+                typer.echo(f"{one.seconds:.0f} s  {line}", err=True)
+
+        yield report
+
+
+def _share(report: Report) -> float:
+    by_steps = report.step / report.steps if report.steps else 0.0
+    by_time = report.seconds / report.budget if report.budget else 0.0
+    return min(1.0, max(by_steps, by_time))
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Turns errors into a sentence on standard error and an exit code: 130 stopped and saved, 2 anything else."""
+    from serving.errors import Cancelled, ServiceError
+
+    try:
+        yield
+    except Cancelled as error:
+        typer.echo(error.message, err=True)
+        raise typer.Exit(130) from error
+    except ServiceError as error:
+        typer.echo(f"error: {error.message}", err=True)
+        raise typer.Exit(2) from error
