@@ -14,10 +14,12 @@ AREA = 400 * 400  # pixels; pictures are matched at this size, or their own when
 LEAST_SIDE = 4  # pixels, of a working picture
 
 
-def working_size(width: int, height: int, area: int = AREA) -> tuple[int, int]:
-    """Width and height at which a picture is matched."""
+def working_size(width: int, height: int, area: int = AREA, multiple: int = 1) -> tuple[int, int]:
+    """Width and height at which a picture is matched: multiples of `multiple`, and no larger than it is but for that."""
     scale = min(1.0, (area / (width * height)) ** 0.5)
-    return max(LEAST_SIDE, round(width * scale)), max(LEAST_SIDE, round(height * scale))
+    least = max(LEAST_SIDE, multiple)
+    wide, high = (round(side * scale / multiple) * multiple for side in (width, height))
+    return max(least, wide), max(least, high)
 
 
 def by_reference(context: Sequence[Sequence[Hit]]) -> dict[str, list[Hit]]:
@@ -31,10 +33,12 @@ def by_reference(context: Sequence[Sequence[Hit]]) -> dict[str, list[Hit]]:
     return {reference: list(boxes.values()) for reference, boxes in found.items()}
 
 
-def assemble(hits: Sequence[Hit], area: int = AREA) -> tuple[UInt8[np.ndarray, "h w 3"], Bool[np.ndarray, "h w"]]:
+def assemble(
+    hits: Sequence[Hit], area: int = AREA, multiple: int = 1
+) -> tuple[UInt8[np.ndarray, "h w 3"], Bool[np.ndarray, "h w"]]:
     """One reference at working size, white where no hit shows it, and where hits show it."""
     wide, high = hits[0].reference_size
-    width, height = working_size(wide, high, area)
+    width, height = working_size(wide, high, area, multiple)
     picture, known = np.full((height, width, 3), 255, np.uint8), np.zeros((height, width), bool)
     for hit in hits:
         x0, x1 = (min(width, max(0, round(x * width / wide))) for x in (hit.box.x0, hit.box.x1))

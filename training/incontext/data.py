@@ -14,7 +14,8 @@ from colorizer.luma import chroma_of, luma_of
 from training.degrade import degrade
 
 Picture = UInt8[np.ndarray, "h w 3"]
-CANVASES = ((320, 224), (224, 320), (272, 256), (256, 272), (304, 240))  # height, width; multiples of 16
+SMALL = ((240, 176), (176, 240), (208, 208), (224, 192), (192, 224))  # height, width; multiples of 16
+BIG = ((320, 224), (224, 320), (272, 256), (256, 272), (304, 240))
 CHROMA = 128.0  # chroma of one in the network
 
 
@@ -161,11 +162,11 @@ class Maker:
         weight = np.array([min(len(s), 24) for s in stories], np.float64) ** 0.75
         self._weights = weight / weight.sum()
 
-    def group(self, seed: int, number: int) -> Group:
+    def group(self, seed: int, number: int, sizes: Sequence[tuple[int, int]] = SMALL) -> Group:
         """Group `number` of the run `seed`; the same one every time."""
         rng = np.random.default_rng((seed, number))
         odds, n = self._odds, self._pages
-        size = CANVASES[int(rng.integers(len(CANVASES)))]
+        size = sizes[int(rng.integers(len(sizes)))]
         story = int(rng.choice(len(self._stories), p=self._weights))
         foreign = int(rng.random() < odds.foreign)
         shares = self._shares(story, n - foreign, rng)

@@ -27,6 +27,9 @@ from colorizer.backends.incontext.looks import CHANNELS
 
 SKETCH = 6  # numbers about the chroma of a cell of a reference: mean, mean of squares and of the product, mean size
 
+LEAST_PENALTY = 1e-3  # of the regression, over the number of cells
+_NEVER = -1e4  # score of what must not be looked at; finite, so that bfloat16 stays sound
+_LOUD = 4.0  # chroma is a few tenths; what is beside it in the decoder has size 1
 _CORRECTION = 0.2  # of what the last layer adds; small, so that training looks for what can be copied first
 
 
@@ -45,7 +48,7 @@ class Size:
     copies: int = 4  # heads that copy chroma
     key: int = 48  # channels of a copying head's key
     note: int = 45  # channels that a copying head brings along beside chroma; 3 more are as many as a key has
-    ridge: int = 48  # features of the regression
+    ridge: int = 96  # features of the regression
 
 
 @dataclass(frozen=True)
@@ -239,6 +242,8 @@ class InContextNet(nn.Module):
         for module in (self.last, self.gate):
             nn.init.zeros_(module.weight)
             nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+        with torch.no_grad():
+            self.gate.bias[s.copies] = 1.4  # type: ignore[index]  # the regression is right sooner than the copies
 
     # What one reference says
 
@@ -286,7 +291,7 @@ class InContextNet(nn.Module):
 
         The last regressor is 1, so that the last sum of squares is the number of cells.
         """
-        penalty = torch.eye(gram.shape[-1], device=gram.device) * (self.log_penalty.exp() + 1e-3)
+        penalty = torch.eye(gram.shape[-1], device=gram.device) * (self.log_penalty.exp() + LEAST_PENALTY)
         count = gram[:, -1:, -1:].clamp(min=1.0)
         with torch.autocast("cpu", enabled=False):
             return torch.linalg.solve(gram.float() / count + penalty, moment.float() / count)
@@ -301,14 +306,12 @@ class InContextNet(nn.Module):
             seen = mlp(own(crossing(seen, memory.tokens, memory.token_keep)))
         scene = grid(seen, page.sixteenth)
         described = self.describe(page)
-        asked = page.eighth + twice(self.query_lateral(scene))
-        copied, regressed = (
-            self._copied(asked, described, memory),
-            torch.einsum("bnr,brc->bnc", self.regressors(described), memory.ridge),
-        )
-        found = torch.cat([copied, regressed.to(copied.dtype)], -1)
+        asked = self.query_norm(tokens(page.eighth + twice(self.query_lateral(scene))))
+        copied = self._copied(asked, described, memory)
+        regressed = torch.einsum("bnr,brc->bnc", self.regressors(described), memory.ridge)
         like = page.eighth
-        hidden = torch.cat([asked, grid(described, like).to(asked.dtype), grid(found, like).to(asked.dtype)], 1)
+        found = _LOUD * torch.cat([copied, regressed.to(copied.dtype)], -1)
+        hidden = grid(torch.cat([asked, described, found.to(asked.dtype)], -1), like)
         hidden = self.coarse(F.relu(self.join(hidden)))
         shares = self.gate(hidden).float().softmax(1)
         heads = copied.reshape(*copied.shape[:2], s.copies, -1)[..., :2].float()
@@ -323,7 +326,7 @@ class InContextNet(nn.Module):
 
     def _copied(self, asked: Tensor, described: Tensor, memory: Memory) -> Tensor:
         s = self.size
-        q = self.unit(self.key(described) + self.query(self.query_norm(tokens(asked))))
+        q = self.unit(self.key(described) + self.query(asked))
         scale = self.sharpness.exp().repeat_interleave(s.key) * s.key**0.5  # attention divides by the root
         q, b = (q * scale).to(memory.values.dtype), q.shape[0]
         k = torch.cat([self.nothing_key.expand(b, 1, -1).to(q.dtype), memory.keys.to(q.dtype)], 1)
@@ -348,3 +351,36 @@ def spread(coarse: Tensor, weights: Tensor) -> Tensor:
     start = torch.tensor([0.0, 1, 0, 1, 2, 1, 0, 1, 0], device=weights.device)[None, :, None, None]
     shares = (weights + start).softmax(1)
     return torch.einsum("bkhw,bkchw->bchw", shares, around.reshape(b, 9, c, 4 * h, 4 * w))
+
+
+def gather(
+    net: InContextNet, told: tuple[Tensor, ...], seen: Tensor, cells: float, generator: torch.Generator
+) -> Memory:
+    """What each target may know of the references.
+
+    Args:
+        net: for its regression.
+        told: of n references, from `InContextNet.tell`.
+        seen: t n; which references a target may look at.
+        cells: share of the cells at 1/8 that are kept, the same ones of every reference; less is faster.
+        generator: draws them.
+    """
+    tokens_, keys, values, gram, moment = told
+    keep = torch.zeros(seen.shape, device=seen.device).masked_fill(~seen, _NEVER)
+    if cells < 1:
+        count = keys.shape[1]
+        chosen = torch.randperm(count, generator=generator)[: max(1, int(count * cells))].to(keys.device)
+        keys, values = keys[:, chosen], values[:, chosen]
+    share = seen.float()
+
+    def flat(x: Tensor) -> Tensor:
+        return x.reshape(1, -1, x.shape[-1]).expand(len(seen), -1, -1)
+
+    return Memory(
+        flat(tokens_),
+        keep.repeat_interleave(tokens_.shape[1], 1),
+        flat(keys),
+        flat(values),
+        keep.repeat_interleave(keys.shape[1], 1),
+        net.fit(torch.einsum("tn,nrs->trs", share, gram), torch.einsum("tn,nrc->trc", share, moment)),
+    )
