@@ -108,10 +108,16 @@ def test_the_exported_network_is_the_trained_one(model, count):
         return rng.random(shape, np.float32)
 
     page = drawn((CHANNELS, 48, 64))
-    refs = [(drawn((CHANNELS, 32 + 16 * i, 48)), drawn((2, 32 + 16 * i, 48)) - 0.5, drawn((32 + 16 * i, 48)).round()) for i in range(count)]
+    refs = [
+        (drawn((CHANNELS, 32 + 16 * i, 48)), drawn((2, 32 + 16 * i, 48)) - 0.5, drawn((32 + 16 * i, 48)).round())
+        for i in range(count)
+    ]
     chroma, sure = run.paint(page, [run.tell(*ref, np.ones(ref[2].shape, bool)) for ref in refs])
     with torch.inference_mode():
-        told = [net.tell(net.encoder(torch.from_numpy(a)[None]), torch.from_numpy(b)[None], torch.from_numpy(c)[None, None]) for a, b, c in refs]
+        told = [
+            net.tell(net.encoder(torch.from_numpy(a)[None]), torch.from_numpy(b)[None], torch.from_numpy(c)[None, None])
+            for a, b, c in refs
+        ]
         s = net.size
         widths = (s.sixteenth, s.copies * s.key, s.copies * (3 + s.note))
         rows = [torch.cat([torch.zeros(1, 1, w), *(t[i] for t in told)], 1) for i, w in enumerate(widths)]
@@ -127,7 +133,11 @@ def test_the_exported_network_is_the_trained_one(model, count):
 def test_cells_that_no_hit_shows_say_nothing(model):
     network = Network(model)
     rng = np.random.default_rng(0)
-    seen, chroma, drawn = rng.random((CHANNELS, 32, 32), np.float32), np.zeros((2, 32, 32), np.float32), np.ones((32, 32), np.float32)
+    seen, chroma, drawn = (
+        rng.random((CHANNELS, 32, 32), np.float32),
+        np.zeros((2, 32, 32), np.float32),
+        np.ones((32, 32), np.float32),
+    )
     known = np.zeros((32, 32), bool)
     known[:16] = True
     told = network.tell(seen, chroma, drawn, known)
@@ -209,12 +219,16 @@ def test_the_packages_own_model_is_sound_and_colours_what_it_has_seen():
     grey = np.repeat(luma_of(true)[..., None], 3, 2).astype(float)
     before, after = ((x.astype(float) - true) ** 2 for x in (grey, result.pixels))
     assert after.mean() < 0.7 * before.mean()
-    [palette] = backend.colorize([Job(luma_of(true), ((hit(true),), (), (), ()), palette=(Swatch("x", (200, 30, 30)),))])
+    [palette] = backend.colorize(
+        [Job(luma_of(true), ((hit(true),), (), (), ()), palette=(Swatch("x", (200, 30, 30)),))]
+    )
     np.testing.assert_array_equal(luma_of(palette.pixels), luma_of(true))
 
 
 def test_colouring_needs_no_torch():
-    code = "import sys; import colorizer.backends.incontext.backend as b; b.InContext(); sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys; import colorizer.backends.incontext.backend as b; b.InContext(); sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -32,7 +32,16 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
             file = f"s{story}p{page}.png"
             Image.fromarray(picture(10 * story + page, 120, 100)).save(folder / file)
             by = f'"T{story}", illustrated by One Hand, Somewhere, CC BY'
-            entries.append({"file": file, "series": "s", "episode": str(story), "page": page, "licence": "CC-BY", "attribution": by})
+            entries.append(
+                {
+                    "file": file,
+                    "series": "s",
+                    "episode": str(story),
+                    "page": page,
+                    "licence": "CC-BY",
+                    "attribution": by,
+                }
+            )
     (folder / "manifest.json").write_text(json.dumps(entries))
     return folder
 

@@ -42,7 +42,7 @@ def export(net: InContextNet, out: Path) -> Path:
             )  # fmt: skip
         onnx.save(_outside(onnx.load(str(path)), places), str(path))
     sums: dict[str, str | float] = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in FILES}
-    sums[PENALTY] = float(net.log_penalty.exp()) + LEAST_PENALTY
+    sums[PENALTY] = float(net.log_penalty.detach().exp()) + LEAST_PENALTY
     (folder / SUMS).write_text(json.dumps(sums, indent=1) + "\n", "utf-8")
     return folder
 
