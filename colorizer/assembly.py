@@ -15,7 +15,7 @@ LEAST_SIDE = 4  # pixels, of a working picture
 
 
 def working_size(width: int, height: int, area: int = AREA, multiple: int = 1) -> tuple[int, int]:
-    """Width and height at which a picture is matched: multiples of `multiple`, and no larger than it is but for that."""
+    """Width and height at which a picture is matched: multiples of `multiple`, else no larger than the picture."""
     scale = min(1.0, (area / (width * height)) ** 0.5)
     least = max(LEAST_SIDE, multiple)
     wide, high = (round(side * scale / multiple) * multiple for side in (width, height))

@@ -206,7 +206,7 @@ def test_what_is_shown_of_a_reference_is_what_counts(model):
 
 def test_a_hint_shows_at_its_place(model):
     page = np.full((160, 160), 140, np.uint8)
-    out = colour(InContext(model), page, hints=(Hint(80, 80, 10, (200, 120, 110)),))
+    out = colour(InContext(model), page, hints=(Hint(80.0, 80.0, 10.0, (200, 120, 110)),))
     r, g, b = out[80, 80].astype(int)
     assert r > g + 20
     assert r > b + 20

@@ -78,7 +78,7 @@ def test_some_groups_are_printed_and_some_have_strangers(maker):
 
 
 def test_pages_without_chance_in_their_colours_show_the_stories_own():
-    plain = Odds(turned=0, lit=0, degraded=0, foreign=0, lettered=0)
+    plain = Odds(turned=0.0, lit=0.0, degraded=0.0, foreign=0.0, lettered=0.0)
     red = np.zeros((100, 100, 3), np.uint8) + np.array([180, 60, 60], np.uint8)
     group = Maker([[red] * 6], [[0]], plain).group(0, 1)
     drawn = group.drawn[:, 0] > 0

@@ -13,7 +13,7 @@ from colorizer.backends.incontext.looks import drawn_of, look
 from colorizer.luma import chroma_of, luma_of
 from training.degrade import degrade
 
-Picture = UInt8[np.ndarray, "h w 3"]
+Picture = UInt8[np.ndarray, "_h _w 3"]
 SMALL = ((240, 176), (176, 240), (208, 208), (224, 192), (192, 224))  # height, width; multiples of 16
 BIG = ((320, 224), (224, 320), (272, 256), (256, 272), (304, 240))
 CHROMA = 128.0  # chroma of one in the network

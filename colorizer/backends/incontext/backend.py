@@ -32,8 +32,8 @@ _KEPT = 48  # references whose memories are kept; one takes about 3 MB
 class InContext:
     """Colours a page from its references by attention; the same bits every time on one kind of processor.
 
-    The page is looked at as one window, or as several where it is long; see `windows`. What a reference says is worked out
-    once and kept until `close`, because the pages of a chapter share their references.
+    The page is looked at as one window, or as several where it is long; see `windows`. What a reference says is worked
+    out once and kept until `close`, because the pages of a chapter share their references.
 
     Args:
         folder: of the model; the package's own when None.
@@ -101,13 +101,13 @@ class InContext:
         return chroma * np.float32(GAIN), np.asarray(wide, np.float32).clip(0, 1)
 
 
-def _shrunk(page: GreyPage, size: tuple[int, int]) -> Float32[np.ndarray, "sh sw"]:
+def _shrunk(page: UInt8[np.ndarray, "H W"], size: tuple[int, int]) -> Float32[np.ndarray, "sh sw"]:
     picture = Image.fromarray(np.ascontiguousarray(page)).resize(size, Image.Resampling.BOX)
     return np.asarray(picture, np.float32)
 
 
 def _joined(
-    page: GreyPage,
+    page: UInt8[np.ndarray, "H W"],
     parts: Sequence[Window],
     painted: Sequence[tuple[Float32[np.ndarray, "_h _w 2"], Float32[np.ndarray, "_h _w"]]],
 ) -> tuple[Float32[np.ndarray, "h w 2"], Float32[np.ndarray, "h w"], Float32[np.ndarray, "h w"]]:
