@@ -24,7 +24,7 @@ from colorizer.types import Hint, Hit, Job, Swatch
 from serving.errors import FailedState
 from serving.geometry import Box
 from training.incontext.export import export
-from training.incontext.net import InContextNet, Memory, Size
+from training.incontext.net import InContextNet, Memory, Size, weigh
 
 TINY = Size(
     half=8, quarter=8, eighth=16, sixteenth=32, blocks=(1, 1, 1), scene=1, cross=1, heads=2, copies=2, key=8, note=5, ridge=8
@@ -124,7 +124,9 @@ def test_the_exported_network_is_the_trained_one(model, count):
         keeps = [torch.zeros(1, r.shape[1]).index_fill(1, torch.tensor([0]), -1e4) for r in rows]
         gram = sum((t[3] for t in told), torch.zeros(1, s.ridge + 1, s.ridge + 1))
         moment = sum((t[4] for t in told), torch.zeros(1, s.ridge + 1, 2))
-        memory = Memory(rows[0], keeps[0], rows[1], rows[2], keeps[1], net.fit(gram, moment))
+        sums = [torch.cat([t[i] for t in told]) if told else torch.zeros(0) for i in (3, 4, 5)]
+        evidence = weigh(net, *sums)[None]
+        memory = Memory(rows[0], keeps[0], rows[1], rows[2], keeps[1], net.fit(gram, moment), evidence)
         wanted, wanted_sure, *_ = net.paint(net.encoder(torch.from_numpy(page)[None]), memory)
     np.testing.assert_allclose(chroma, wanted[0].numpy().transpose(1, 2, 0) * 128, atol=2e-2)
     np.testing.assert_allclose(sure, wanted_sure[0, 0].numpy(), atol=1e-4)

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from colorizer.backends.incontext.network import FILES, PAGE, PENALTY, REFERENCE, SUMS, WEIGHTS
-from training.incontext.net import LEAST_PENALTY, InContextNet, Memory
+from training.incontext.net import EVIDENCE, LEAST_PENALTY, InContextNet, Memory
 
 _OPSET = 17
 
@@ -68,8 +68,9 @@ class _Page(nn.Module):
         values: Tensor,
         value_keep: Tensor,
         ridge: Tensor,
+        evidence: Tensor,
     ) -> tuple[Tensor, ...]:
-        memory = Memory(tokens, token_keep, keys, values, value_keep, ridge)
+        memory = Memory(tokens, token_keep, keys, values, value_keep, ridge, evidence)
         return self.net.paint(self.net.encoder(look), memory)[:2]
 
 
@@ -93,7 +94,7 @@ class _Told(nn.Module):
 
     def forward(self, look: Tensor, chroma: Tensor) -> tuple[Tensor, ...]:
         features = self.net.encoder(look)
-        tokens, keys, values, _, _ = self.net.tell(features, chroma, look[:, :1])
+        tokens, keys, values, _, _, _ = self.net.tell(features, chroma, look[:, :1])
         return tokens, keys, values, self.net.regressors(self.net.describe(features))
 
 
@@ -108,8 +109,9 @@ def _page(net: InContextNet) -> _Exported:
         torch.zeros(1, 48, s.copies * (3 + s.note)),
         torch.zeros(1, 48),
         torch.zeros(1, s.ridge + 1, 2),
+        torch.zeros(1, EVIDENCE),
     )
-    names = ["look", "tokens", "token_keep", "keys", "values", "value_keep", "ridge"]
+    names = ["look", "tokens", "token_keep", "keys", "values", "value_keep", "ridge", "evidence"]
     axes = {"look": {2: "height", 3: "width"}, "tokens": {1: "tokens"}, "token_keep": {1: "tokens"}}
     axes |= {name: {1: "cells"} for name in ("keys", "values", "value_keep")}
     axes |= {"chroma": {2: "half_height", 3: "half_width"}, "sure": {2: "rows", 3: "columns"}}

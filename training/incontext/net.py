@@ -27,6 +27,7 @@ from colorizer.backends.incontext.looks import CHANNELS
 
 SKETCH = 6  # numbers about the chroma of a cell of a reference: mean, mean of squares and of the product, mean size
 
+EVIDENCE = 6  # numbers about how far the references explain each other
 LEAST_PENALTY = 1e-3  # of the regression, over the number of cells
 _NEVER = -1e4  # score of what must not be looked at; finite, so that bfloat16 stays sound
 _LOUD = 4.0  # chroma is a few tenths; what is beside it in the decoder has size 1
@@ -61,6 +62,7 @@ class Memory:
     values: Tensor  # b m copies*(2+1+note)
     value_keep: Tensor | None  # b m
     ridge: Tensor  # b ridge+1 2: the fitted regression
+    evidence: Tensor  # b EVIDENCE: what the references explain of each other; see `weigh`
 
 
 class Residual(nn.Module):
@@ -230,6 +232,8 @@ class InContextNet(nn.Module):
         self.log_penalty = nn.Parameter(torch.tensor(-3.0))
         width = 2 * s.eighth + s.copies * (3 + s.note) + 2
         self.join = nn.Conv2d(width, s.eighth, 3, padding=1)
+        self.trust = nn.Linear(EVIDENCE, s.eighth)
+        self.trust_scene = nn.Linear(EVIDENCE, s.sixteenth)
         self.coarse = nn.Sequential(Residual(s.eighth), Residual(s.eighth))
         self.gate = nn.Conv2d(s.eighth, s.copies + 2, 1)
         self.up_quarter = nn.Conv2d(s.eighth + s.quarter, s.quarter, 3, padding=1)
@@ -265,7 +269,7 @@ class InContextNet(nn.Module):
             drawn: b 1 h w; 1 where colour may be, 0 on paper and pure ink.
 
         Returns:
-            tokens b n d; keys b m copies*key; values b m copies*(3+note); gram b r r; moment b r 2.
+            tokens b n d; keys b m copies*key; values b m copies*(3+note); gram b r r; moment b r 2; energy b.
         """
         s = self.size
         told = tokens(features.sixteenth) + self.remember(tokens(sketch(chroma, 16)))
@@ -279,7 +283,8 @@ class InContextNet(nn.Module):
         with torch.autocast("cpu", enabled=False):
             gram = torch.einsum("bnr,bns->brs", phi * weight, phi)
             moment = torch.einsum("bnr,bnc->brc", phi * weight, cells[..., :2].float())
-        return told, self.unit(self.key(described)), values, gram, moment
+            energy = (weight * cells[..., :2].float().square()).sum((1, 2))
+        return told, self.unit(self.key(described)), values, gram, moment, energy
 
     def unit(self, key: Tensor) -> Tensor:
         """Keys of length 1 in each head: b n copies*key."""
@@ -301,7 +306,7 @@ class InContextNet(nn.Module):
     def paint(self, page: Features, memory: Memory) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Chroma at 1/2 size (b 2 h/2 w/2); at 1/8 how sure it is (b 1 h w), the mixture and the regression (b 2 h w)."""
         s = self.size
-        seen = tokens(page.sixteenth)
+        seen = tokens(page.sixteenth) + self.trust_scene(memory.evidence)[:, None]
         for crossing, own, mlp in self.cross:  # type: ignore[misc]
             seen = mlp(own(crossing(seen, memory.tokens, memory.token_keep)))
         scene = grid(seen, page.sixteenth)
@@ -312,7 +317,7 @@ class InContextNet(nn.Module):
         like = page.eighth
         found = _LOUD * torch.cat([copied, regressed.to(copied.dtype)], -1)
         hidden = grid(torch.cat([asked, described, found.to(asked.dtype)], -1), like)
-        hidden = self.coarse(F.relu(self.join(hidden)))
+        hidden = self.coarse(F.relu(self.join(hidden) + self.trust(memory.evidence)[:, :, None, None]))
         shares = self.gate(hidden).float().softmax(1)
         heads = copied.reshape(*copied.shape[:2], s.copies, -1)[..., :2].float()
         offers = torch.cat([heads, regressed[:, :, None].float()], 2)  # b n copies+1 2
@@ -365,7 +370,7 @@ def gather(
         cells: share of the cells at 1/8 that are kept, the same ones of every reference; less is faster.
         generator: draws them.
     """
-    tokens_, keys, values, gram, moment = told
+    tokens_, keys, values, gram, moment, energy = told
     keep = torch.zeros(seen.shape, device=seen.device).masked_fill(~seen, _NEVER)
     if cells < 1:
         count = keys.shape[1]
@@ -383,4 +388,36 @@ def gather(
         flat(values),
         keep.repeat_interleave(keys.shape[1], 1),
         net.fit(torch.einsum("tn,nrs->trs", share, gram), torch.einsum("tn,nrc->trc", share, moment)),
+        torch.stack([weigh(net, gram[row].detach(), moment[row].detach(), energy[row]) for row in seen]),
     )
+
+
+@torch.no_grad()
+def weigh(net: InContextNet, gram: Tensor, moment: Tensor, energy: Tensor) -> Tensor:
+    """What the references of one page explain of each other, each by the regression on all others: EVIDENCE numbers.
+
+    They are the mean and the least share that is explained, in [-1, 1]; the factor on the regression that would have been
+    best, in [0, 2]; the mean and the deviation of the logarithm of the references' energy; and how many there are over 10.
+    All follow from the sums of `tell`.
+
+    Args:
+        net: for its regression.
+        gram: n r r.
+        moment: n r 2.
+        energy: n.
+    """
+    n = len(energy)
+    out = torch.zeros(EVIDENCE, device=energy.device)
+    if n == 0:
+        return out
+    counts = gram[:, -1, -1].clamp(min=1.0)
+    level = (energy / counts + 1e-3).log()
+    out[3], out[4], out[5] = level.mean() / 4, level.std(unbiased=False), n / 10
+    if n > 1:
+        others = net.fit(gram.sum(0) - gram, moment.sum(0) - moment)  # n r 2: fitted without one
+        agreed = torch.einsum("nrc,nrc->n", others, moment)
+        power = torch.einsum("nrc,nrs,nsc->n", others, gram, others)
+        explained = ((2 * agreed - power) / (energy + 1e-3 * counts)).clamp(-1, 1)
+        out[0], out[1] = explained.mean(), explained.min()
+        out[2] = (agreed.sum() / power.sum().clamp(min=1e-6)).clamp(0, 2)
+    return out

@@ -32,6 +32,7 @@ class Told:
     values: Float32[np.ndarray, "m v"]
     gram: Float64[np.ndarray, "r r"]  # sums of the regression
     moment: Float64[np.ndarray, "r 2"]
+    energy: float  # of the chroma
 
 
 class Network:
@@ -84,7 +85,8 @@ class Network:
         weight = _cells(drawn, 8)[fine, None].astype(np.float64)
         terms = regressors[fine].astype(np.float64)
         colours = np.stack([_cells(c, 8)[fine] for c in chroma], axis=1).astype(np.float64)
-        return Told(tokens[coarse], keys[fine], values[fine], (terms * weight).T @ terms, (terms * weight).T @ colours)
+        gram, moment = (terms * weight).T @ terms, (terms * weight).T @ colours
+        return Told(tokens[coarse], keys[fine], values[fine], gram, moment, float((weight * colours**2).sum()))
 
     def paint(
         self, look: Float32[np.ndarray, "c h w"], told: Sequence[Told]
@@ -103,7 +105,8 @@ class Network:
             "keys": keys,
             "values": self._joined([t.values for t in told], "values"),
             "value_keep": _keep(keys),
-            "ridge": self._fitted(told)[None],
+            "ridge": self._fit(*_sums(told, self._terms)).astype(np.float32)[None],
+            "evidence": self._evidence(told)[None],
         }
         chroma, sure = self._page.run(None, feed)
         return np.ascontiguousarray(chroma[0].transpose(1, 2, 0)) * np.float32(CHROMA), sure[0, 0]
@@ -112,13 +115,35 @@ class Network:
         """The rows of all, after one that is never looked at: the runtime takes no empty list."""
         return np.concatenate([np.zeros((1, self._widths[name]), np.float32), *parts])[None]
 
-    def _fitted(self, told: Sequence[Told]) -> Float32[np.ndarray, "r 2"]:
-        """The regression over all references; the last term is 1, so that its square sums up to the number of cells."""
-        gram = sum((t.gram for t in told), np.zeros((self._terms, self._terms)))
-        moment = sum((t.moment for t in told), np.zeros((self._terms, 2)))
-        count = max(1.0, gram[-1, -1])
-        penalty = np.eye(self._terms) * self._penalty
-        return np.asarray(np.linalg.solve(gram / count + penalty, moment / count), np.float32)
+    def _fit(
+        self, gram: Float64[np.ndarray, "*n r r"], moment: Float64[np.ndarray, "*n r 2"]
+    ) -> Float64[np.ndarray, "*n r 2"]:
+        """The regression on sums over references; the last term is 1, so that its square sums up to the number of cells."""
+        count = np.maximum(1.0, gram[..., -1:, -1:])
+        return np.asarray(np.linalg.solve(gram / count + np.eye(self._terms) * self._penalty, moment / count))
+
+    def _evidence(self, told: Sequence[Told]) -> Float32[np.ndarray, " 6"]:
+        """What the references explain of each other; as `weigh` in the recipe, which says what the numbers are."""
+        out = np.zeros(6, np.float32)
+        if not told:
+            return out
+        gram, moment = np.stack([t.gram for t in told]), np.stack([t.moment for t in told])
+        energy = np.array([t.energy for t in told])
+        counts = np.maximum(1.0, gram[:, -1, -1])
+        level = np.log(energy / counts + 1e-3)
+        out[3:] = level.mean() / 4, level.std(), len(told) / 10
+        if len(told) > 1:
+            others = self._fit(gram.sum(0) - gram, moment.sum(0) - moment)
+            agreed = (others * moment).sum((1, 2))
+            power = (others * (gram @ others)).sum((1, 2))
+            explained = ((2 * agreed - power) / (energy + 1e-3 * counts)).clip(-1, 1)
+            out[:3] = explained.mean(), explained.min(), (agreed.sum() / max(power.sum(), 1e-6)).clip(0, 2)
+        return out
+
+
+def _sums(told: Sequence[Told], terms: int) -> tuple[Float64[np.ndarray, "r r"], Float64[np.ndarray, "r 2"]]:
+    gram = sum((t.gram for t in told), np.zeros((terms, terms)))
+    return gram, sum((t.moment for t in told), np.zeros((terms, 2)))
 
 
 def sums(folder: Path) -> dict[str, str | float]:
