@@ -86,7 +86,8 @@ def _nodes() -> Float64[np.ndarray, "n 2"]:
     angle = (np.arange(_ANGLES + 1) / _ANGLES - 0.5) * 2 * np.pi
     share = np.minimum(np.arange(_SPANS + 1) / _SPANS, 0.98)
     size = _HALF * share / (1 - share)
-    return (size[None, :, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)[:, None]).reshape(-1, 2)
+    nodes = size[None, :, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)[:, None]  # angles spans 2
+    return np.asarray(nodes.reshape(-1, 2))
 
 
 def _dimmed(light: float, luma: Float64[np.ndarray, " k"]) -> Float64[np.ndarray, " k"]:
