@@ -60,7 +60,7 @@ def _square(hint: Hint) -> tuple[slice, slice]:
 
 
 def _chroma(rgb: tuple[int, int, int]) -> Float32[np.ndarray, "2"]:
-    return chroma_of(np.array([[rgb]], np.uint8))[0, 0]
+    return np.asarray(chroma_of(np.array([[rgb]], np.uint8))[0, 0])
 
 
 def _painted(hit: Hit) -> Hit:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float32, Float64
@@ -57,10 +58,15 @@ def pull_of(palette: Sequence[Swatch]) -> Pull | None:
     Colours are compared at full light in OKLab. Hue and saturation of a colour go towards those of the swatches near
     it, the nearer the more, and all the way at a swatch; far from all swatches nothing moves.
 
-    Cost: 60,000 comparisons for each swatch, 1 ms.
+    Cost: 60,000 comparisons for each swatch, 1 ms; the rules of the palettes seen last are kept.
     Source: inverse distance weights, Shepard, 1968; OKLab, Ottosson, 2020.
     """
-    rgb = np.array([[swatch.rgb for swatch in palette]], np.uint8).reshape(1, -1, 3)
+    return _pull(tuple(sorted({swatch.rgb for swatch in palette})))
+
+
+@lru_cache(maxsize=8)
+def _pull(colours: tuple[tuple[int, int, int], ...]) -> Pull | None:
+    rgb = np.array(colours, np.uint8).reshape(1, -1, 3)
     chroma, luma = chroma_of(rgb)[0].astype(np.float64), luma_of(rgb)[0].astype(np.float64)
     kept = np.hypot(chroma[:, 0], chroma[:, 1]) > NEUTRAL
     if not kept.any():
@@ -80,13 +86,14 @@ def _nodes() -> Float64[np.ndarray, "n 2"]:
     angle = (np.arange(_ANGLES + 1) / _ANGLES - 0.5) * 2 * np.pi
     share = np.minimum(np.arange(_SPANS + 1) / _SPANS, 0.98)
     size = _HALF * share / (1 - share)
-    return (size[None, :, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)[:, None]).reshape(-1, 2)
+    nodes = size[None, :, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)[:, None]  # angles spans 2
+    return np.asarray(nodes.reshape(-1, 2))
 
 
 def _dimmed(light: float, luma: Float64[np.ndarray, " k"]) -> Float64[np.ndarray, " k"]:
     """How much less a swatch is meant at this luma than at its own; bounded, because shadows may be deep."""
     ratio = np.log((light + GLOOM) / (luma + GLOOM)) / _LIGHT
-    return _LIGHT_MOST * (1 - np.exp(-0.5 * ratio * ratio))
+    return np.asarray(_LIGHT_MOST * (1 - np.exp(-0.5 * ratio * ratio)))
 
 
 def _apart(nodes: Float64[np.ndarray, "n 2"], wanted: Float64[np.ndarray, "k 2"]) -> Float64[np.ndarray, "n k"]:

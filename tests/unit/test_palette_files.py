@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from panelhue.cli.common import swatches
@@ -82,6 +82,7 @@ def test_a_palette_that_is_not_there_is_refused(tmp_path: Path) -> None:
         read_palette(tmp_path / "none.txt")
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200))
 def test_any_text_is_a_palette_or_refused(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     file = tmp_path_factory.getbasetemp() / "any.txt"
@@ -93,6 +94,7 @@ def test_any_text_is_a_palette_or_refused(tmp_path_factory: pytest.TempPathFacto
     assert len({swatch.name for swatch in found}) == len(found) > 0
 
 
+@settings(deadline=None)
 @given(st.integers(0, 0xFFFFFF))
 def test_every_colour_is_read_as_written(rgb: int) -> None:
     assert colour_of(f"#{rgb:06x}") == colour_of(f"rgb({rgb >> 16}, {rgb >> 8 & 255}, {rgb & 255})") == rgb

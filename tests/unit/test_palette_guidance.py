@@ -16,6 +16,7 @@ from colorizer.types import Swatch
 
 HAIR, SCARF, COAT, RAINCOAT = (206, 66, 38), (58, 158, 92), (52, 78, 140), (250, 204, 44)
 PALETTE = tuple(Swatch(str(rgb), rgb) for rgb in (HAIR, SCARF, COAT, RAINCOAT))
+QUICK = settings(deadline=None, max_examples=30)
 STAYS = 2.0  # levels that the table's steps may move a colour that is a swatch's already
 SIDE = 24
 rgbs = st.tuples(*[st.integers(0, 255)] * 3)
@@ -48,6 +49,7 @@ def apart(one: float, other: float) -> float:
     return abs((one - other + 180) % 360 - 180)
 
 
+@QUICK
 @given(palettes, st.integers(0, 1000))
 def test_there_is_no_colour_where_there_was_none(palette: tuple[Swatch, ...], seed: int) -> None:
     chroma, luma, sure = maps(seed)
@@ -55,6 +57,7 @@ def test_there_is_no_colour_where_there_was_none(palette: tuple[Swatch, ...], se
     assert not apply_palette(chroma, luma, sure, palette)[::2].any()
 
 
+@QUICK
 @given(palettes, st.integers(0, 1000))
 def test_chroma_grows_by_a_bounded_factor(palette: tuple[Swatch, ...], seed: int) -> None:
     chroma, luma, sure = maps(seed)
@@ -68,6 +71,7 @@ def test_a_colour_equal_to_a_swatch_stays(rgb: tuple[int, ...]) -> None:
     assert np.abs(moved(rgb, 1.0) - flat(rgb)[0][0, 0]).max() < STAYS
 
 
+@QUICK
 @given(rgbs)
 def test_a_colour_that_is_the_only_swatch_stays(rgb: tuple[int, int, int]) -> None:
     palette = (Swatch("it", rgb),)
@@ -75,6 +79,7 @@ def test_a_colour_that_is_the_only_swatch_stays(rgb: tuple[int, int, int]) -> No
     assert np.abs(out.astype(int) - rgb).max() <= 2 * STAYS
 
 
+@QUICK
 @given(st.integers(0, 1000), palettes)
 def test_luma_never_changes(seed: int, palette: tuple[Swatch, ...]) -> None:
     chroma, luma, sure = maps(seed)
@@ -102,7 +107,7 @@ def test_the_surer_colour_moves_further() -> None:
     assert steps[1] < 0.5 * steps[3]
 
 
-@pytest.mark.parametrize("rgb", [(246, 244, 240), (34, 30, 36), (128, 126, 128), (150, 60, 190)])
+@pytest.mark.parametrize("rgb", [(246, 244, 240), (34, 30, 36), (128, 126, 128), (200, 60, 190)])
 def test_what_is_neutral_or_like_no_swatch_stays(rgb: tuple[int, ...]) -> None:
     assert np.abs(moved(rgb, 1.0) - flat(rgb)[0][0, 0]).max() < 1.5
 
@@ -123,7 +128,7 @@ def test_a_palette_without_colour_changes_nothing(palette: tuple[Swatch, ...]) -
 def test_the_order_of_the_palette_does_not_matter() -> None:
     chroma, luma, sure = maps(2)
     one, other = (apply_palette(chroma, luma, sure, palette) for palette in (PALETTE, PALETTE[::-1]))
-    assert np.abs(one - other).max() < 1e-3
+    assert one.tobytes() == other.tobytes()
 
 
 def test_the_same_input_gives_the_same_bits() -> None:
@@ -139,7 +144,7 @@ def test_inputs_are_not_written_to() -> None:
     apply_palette(*given_maps, PALETTE)
 
 
-@settings(max_examples=30)
+@QUICK
 @given(st.integers(0, 100), hnp.arrays(np.float32, (SIDE, SIDE, 2), elements=st.floats(-0.125, 0.125, width=32)))
 def test_a_little_other_chroma_gives_a_little_other_result(seed: int, change: np.ndarray) -> None:
     rng = np.random.default_rng(seed)
