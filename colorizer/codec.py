@@ -126,10 +126,13 @@ def _decode_series(fields: Fields, message: pb.SeriesContext) -> SeriesQuery:
 
 def _decode_palette(fields: Fields, swatches: Sequence[common.Swatch]) -> tuple[Swatch, ...]:
     fields.at_most(swatches, "options.palette", MAX_PALETTE)
+    names: dict[str, int] = {}
     for index, swatch in enumerate(swatches[:MAX_PALETTE]):
         name = f"options.palette[{index}]"
         fields.text(swatch.name, f"{name}.name", max_bytes=256, required=True)
         fields.require(swatch.rgb <= 0xFFFFFF, f"{name}.rgb", f"must be at most 0xFFFFFF, got {swatch.rgb:#x}")
+        first = names.setdefault(swatch.name, index)
+        fields.require(first == index, f"{name}.name", f"must be another than that of entry {first}, got it again")
     return tuple(Swatch(swatch.name, unpack_rgb(swatch.rgb)) for swatch in swatches[:MAX_PALETTE])
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from colorizer.backend import INPUTS, Backend, BackendSpec, Card
+from colorizer.conformance_guidance import off_hint, off_palette
 from colorizer.luma import luma_of
 from colorizer.types import Hint, Hit, Job, Result, Swatch
 from serving.geometry import CORNERS, corner_boxes
@@ -486,6 +487,22 @@ def _references_count(bench: _Bench) -> None:
     )
     one, other = bench.run(job)[0].pixels, bench.run(replace(job, context=blue))[0].pixels
     expect(not np.array_equal(one, other), "another picture from references of other colours", "the same")
+
+
+@_promise("The palette draws like colours to it, where the card says that it is used.")
+def _palette_counts(bench: _Bench) -> None:
+    if "palette" not in bench.card.inputs:
+        return
+    before, after = off_palette(bench.job(), lambda job: bench.run(job)[0].pixels)
+    expect(after < before, f"hues nearer to the swatch than without it, {before:.2f} degrees", f"{after:.2f}")
+
+
+@_promise("A hint colours its place, where the card says that hints are used.")
+def _hints_count(bench: _Bench) -> None:
+    if "hints" not in bench.card.inputs:
+        return
+    before, after = off_hint(bench.job(), lambda job: bench.run(job)[0].pixels)
+    expect(after < before, f"a colour nearer to the hint's than without it, {before:.1f} levels", f"{after:.1f}")
 
 
 @_promise("`close` frees it and may be called twice.")

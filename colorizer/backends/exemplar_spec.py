@@ -21,7 +21,7 @@ SPEC = BackendSpec(
             "Takes colour from the references by what each place of the page looks like around it, and keeps the "
             "page's own luma. Needs no weights and no GPU; stays modest where nothing matches."
         ),
-        inputs=("references", "hints", "seed", "steps", "preview"),
+        inputs=("references", "hints", "palette", "seed", "steps", "preview"),
         min_side=16,
         hits_per_corner=8,
         memory_bytes=2 << 30,

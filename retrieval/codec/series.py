@@ -46,9 +46,12 @@ NO_LIMIT = -1  # of a depth, in a change: none any more
 def decode_palette(f: Fields, swatches: Sequence[common_pb2.Swatch], field: str) -> tuple[types.Swatch, ...]:
     """Named colours."""
     f.at_most(swatches, field, 256)
+    names: dict[str, int] = {}
     for place, swatch in enumerate(swatches[:256]):
         f.text(swatch.name, f"{field}[{place}].name", max_bytes=256, required=True)
         f.require(swatch.rgb <= 0xFFFFFF, f"{field}[{place}].rgb", f"must be 0xRRGGBB, got {swatch.rgb:#x}")
+        first = names.setdefault(swatch.name, place)
+        f.require(first == place, f"{field}[{place}].name", f"must be another than that of entry {first}, got it again")
     return tuple(types.Swatch(swatch.name, swatch.rgb) for swatch in swatches)
 
 

@@ -188,6 +188,14 @@ class NeverLooksAtReferences(Sound):
         return np.repeat(job.page[..., None], 3, axis=2)
 
 
+class IgnoresThePalette(Sound):
+    inputs = ("palette",)
+
+
+class IgnoresHints(Sound):
+    inputs = ("hints",)
+
+
 class ClosesOnce(Sound):
     def close(self) -> None:
         if self.closed:
@@ -253,6 +261,8 @@ BROKEN: dict[type, str] = {
     LosesLuma: "luma_is_kept",
     GreyPreviews: "previews",
     NeverLooksAtReferences: "references_count",
+    IgnoresThePalette: "palette_counts",
+    IgnoresHints: "hints_count",
     ClosesOnce: "close_twice",
     SharedState: "close_twice",
     StumblesOverParameters: "anything_optional",
@@ -263,4 +273,5 @@ BROKEN: dict[type, str] = {
 
 
 def spec_of(make: Callable[[], object], card: Card = CARD) -> BackendSpec:
+    card = replace(card, inputs=(*card.inputs, *getattr(make, "inputs", ())))
     return BackendSpec(card, lambda settings: make())  # type: ignore[arg-type, return-value]

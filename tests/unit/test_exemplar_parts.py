@@ -11,6 +11,7 @@ from colorizer.backends.exemplar import calibrate, forest, palette, propagate, r
 from colorizer.backends.exemplar.features import describe
 from colorizer.backends.exemplar.panels import panel_boxes
 from colorizer.backends.exemplar.references import AREA, assemble, by_reference, working_size
+from colorizer.guidance.smoothing import smooth
 from colorizer.types import Hit
 from serving.geometry import Box, reference_boxes
 
@@ -202,7 +203,7 @@ def test_smoothing_stops_at_an_edge() -> None:
     value = np.zeros((20, 20, 1), np.float32)
     value[:, :10] = 10
     value[5, 5] = 40
-    out = propagate.smooth(guide, value, np.ones((20, 20), np.float32), 10.0, 6.0)
+    out = smooth(guide, value, np.ones((20, 20), np.float32), 10.0, 6.0)
     assert abs(out[5, 5, 0] - 10) < 5
     assert np.abs(out[:, 10:]).max() < 0.5
 

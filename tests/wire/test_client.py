@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -158,3 +158,32 @@ def test_a_call_that_is_left_early_frees_the_server(front: ColorizerClient, seri
     again = list(front.colorize([t.PageFile("b", page)], t.ColorizeOptions(backend="tint")))
     assert isinstance(again[-1], t.Finished)
     assert front.info().queue_length == 0
+
+
+@pytest.fixture(scope="module")
+def painted(front: ColorizerClient, series: str, comic: Path) -> Callable[..., Image.Image]:
+    """The first page of chapter 2 as `exemplar` paints it, with hints or a palette."""
+
+    def paint(hints: tuple[t.Hint, ...] = (), palette: tuple[t.Swatch, ...] = ()) -> Image.Image:
+        context = t.SeriesContext(series, t.Bound(max_chapter=1000), 3)
+        options = t.ColorizeOptions(backend="exemplar", series=context, palette=palette, steps=8)
+        page = t.PageFile("p", comic / "grey" / "ch02" / "p01.png", hints=hints)
+        last = list(front.colorize([page], options))[-1]
+        assert isinstance(last, t.Finished), last
+        return Image.open(io.BytesIO(last.picture.data)).convert("RGB")
+
+    return paint
+
+
+def test_a_palette_through_the_client_changes_colour_alone(painted: Callable[..., Image.Image]) -> None:
+    plain, drawn = painted(), painted(palette=(t.Swatch("coat", 0x8C344E), t.Swatch("hair", 0xCE9A26)))
+    assert plain.tobytes() != drawn.tobytes()
+    assert plain.convert("L").tobytes() == drawn.convert("L").tobytes()
+
+
+def test_a_hint_through_the_client_colours_its_place(painted: Callable[..., Image.Image]) -> None:
+    grey = painted().convert("L")
+    spot = next((x, y) for y in range(40, 240) for x in range(20, 180) if 110 < grey.getpixel((x, y)) < 150)
+    red, green, blue = painted(hints=(t.Hint(*spot, rgb=0x3060E0, radius=3.0),)).getpixel(spot)
+    assert blue > red + 40
+    assert blue > green + 20

@@ -605,6 +605,8 @@ def test_garbage_on_the_wire_ends_its_stream_alone(colorizer_server, stub):
         ({"colour_pages": 9}, ["options.colour_pages"]),
         ({"luma": 7}, ["options.luma"]),
         ({"palette": [common.Swatch(name="", rgb=1 << 24)]}, ["options.palette[0].name", "options.palette[0].rgb"]),
+        ({"palette": [common.Swatch(name="hair", rgb=rgb) for rgb in (1, 2)]}, ["options.palette[1].name"]),
+        ({"palette": [common.Swatch(name=str(i), rgb=i) for i in range(257)]}, ["options.palette"]),
         ({"page_timeout": Duration(seconds=-1)}, ["options.page_timeout"]),
         ({"parameters": {"colour": "red"}}, ["options.parameters['colour']"]),
         ({"request_id": "é" * 65}, ["options.request_id"]),

@@ -131,6 +131,9 @@ def test_no_server_means_exit_code_3(comic: Path, tmp_path: Path, arguments: tup
         ("colorize", "{book}", "-s", "x", "--grow", "--chroma-only"),
         ("colorize", "{book}", "-s", "x", "--chroma-only", "--format", "jpeg"),
         ("colorize", "{book}", "-s", "x", "--colour", "red"),
+        ("colorize", "{book}", "-s", "x", "--colour", "hair=#cc3322", "--colour", "hair=#000000"),
+        ("colorize", "{book}", "-s", "x", "--palette", "no such file"),
+        ("series", "create", "x", "--palette", "no such file"),
         ("ingest", "no such book", "-s", "x"),
         ("series", "create", "x", "--label", "no sign"),
         ("sheet", "{book}", "{book}"),
@@ -255,6 +258,26 @@ def test_the_client_may_fetch_the_contexts(panelhue: Command, comic: Path, serie
         run = ("colorize", page, "-s", series, "--chapter", 2, "--hits", 3, "--no-sheet", "--context", who)
         panelhue(*run, "-o", tmp_path / who)
     assert (tmp_path / "client" / "p01.png").read_bytes() == (tmp_path / "server" / "p01.png").read_bytes()
+
+
+def test_a_palette_changes_the_colours_whoever_keeps_it(
+    panelhue: Command, comic: Path, series: str, tmp_path: Path
+) -> None:
+    (tmp_path / "tale.txt").write_text("coat = #8c344e\nhair = #ce9a26\nscarf = #3a9e9a\nskin = #fab6b6\n")
+    panelhue("ingest", comic / "truth" / "ch01", "-s", "painted", "--create", "--tag", "given")
+    panelhue("series", "update", "painted", "--palette", tmp_path / "tale.txt")
+    pages = {}
+    for name, pool, more in (
+        ("none", series, ()),
+        ("given", series, ("--palette", tmp_path / "tale.txt")),
+        ("kept", "painted", ()),
+        ("kept, by the client", "painted", ("--context", "client")),
+    ):
+        run = ("colorize", comic / "grey" / "ch02" / "p01.png", "-s", pool, "--chapter", 2, "--no-sheet", *more)
+        panelhue(*run, "--max-chapter", 1, "--hits", 3, "-o", tmp_path / name)
+        pages[name] = (tmp_path / name / "p01.png").read_bytes()
+    assert pages["given"] != pages["none"]
+    assert pages["kept"] == pages["kept, by the client"] == pages["given"]
 
 
 def test_a_colour_layer_is_transparent_where_the_page_is_neutral(

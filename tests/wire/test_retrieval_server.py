@@ -149,6 +149,13 @@ def test_every_wrong_field_is_named_at_once(stub):
     assert {*expected, "series.labels key", "request_id"} <= set(refusal.fields)
 
 
+def test_two_colours_of_one_name_are_refused(stub):
+    palette = [common.Swatch(name="hair", rgb=rgb) for rgb in (1, 2)]
+    with refused(StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST") as refusal:
+        stub.CreateSeries(pb.CreateSeriesRequest(series=pb.Series(id="twice", palette=palette)))
+    assert refusal.fields == ("series.palette[1].name",)
+
+
 def test_too_many_series_are_refused(start_retrieval):
     with stub_of(start_retrieval("--set", "max_series=1").address) as stub:
         stub.CreateSeries(pb.CreateSeriesRequest(series=pb.Series(id="one")))

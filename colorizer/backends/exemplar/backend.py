@@ -10,9 +10,10 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64, UInt8
 from PIL import Image
 
-from colorizer.backends.exemplar import calibrate, flats, forest, hints, match, palette, propagate, ridge, stack
+from colorizer.backends.exemplar import calibrate, flats, forest, match, palette, propagate, ridge, stack
 from colorizer.backends.exemplar.features import describe, unit_of
 from colorizer.backends.exemplar.references import AREA, BLACK, FLAT_AREA, WHITE, Reference, Shelf, working_size
+from colorizer.guidance import apply_hints, apply_palette, smoothing
 from colorizer.luma import with_luma
 from colorizer.types import GreyPage, Job, Result
 
@@ -70,8 +71,8 @@ class Exemplar:
     """Colours a page by what looked alike in its references; no weights, CPU, the same bits every time.
 
     A small forest and a smooth regression on the tones of panels are fitted on the references of each page, and are
-    mixed and trusted as far as they predict references that they have not seen. Hints are honoured; the palette is
-    not used. `Job.steps` is the number of trees. Samples of the references seen last are kept until `close`.
+    mixed and trusted as far as they predict references that they have not seen. Hints and the palette are
+    honoured. `Job.steps` is the number of trees. Samples of the references seen last are kept until `close`.
 
     Cost: about 2 s for a page of 992 x 1401 with eight references on one core; below 300 MB beside the page and
     its result.
@@ -108,7 +109,8 @@ class Exemplar:
             small, chroma, sure = self._with_flats(job.page, taught, small, chroma, sure)
         job.progress(trees + 3, steps)
         scale = (small.shape[1] / job.page.shape[1], small.shape[0] / job.page.shape[0])
-        chroma = hints.apply_hints(chroma, small, job.hints, scale)
+        chroma = apply_palette(chroma, small, sure, job.palette)
+        chroma = apply_hints(chroma, small, job.hints, scale)
         job.progress(trees + 4, steps)
         pixels = _coloured(job.page, small, chroma, lambda: job.progress(trees + 4, steps))
         job.progress(steps, steps)
@@ -152,7 +154,7 @@ class Exemplar:
         maps = propagate.enlarge(maps.reshape(*coarse.shape, 3).astype(np.float32), coarse, small, 0, small.shape[0])
         chroma = maps[..., :2] * ((small < WHITE) & (small > BLACK))[..., None]
         weight = np.where(small < WHITE, 1.0, 4.0).astype(np.float32)
-        return propagate.smooth(small, chroma, weight, s.strength, s.sharpness), maps[..., 2]
+        return smoothing.smooth(small, chroma, weight, s.strength, s.sharpness), maps[..., 2]
 
     def _with_flats(
         self,
@@ -180,7 +182,7 @@ class Exemplar:
         value = maps[..., :2] + share * (matched - maps[..., :2])
         value *= ((fine < WHITE) & (fine > BLACK))[..., None]
         weight = np.where(fine >= WHITE, 4.0, np.where(expected > 0, 2.0, 0.3)).astype(np.float32)
-        value = propagate.smooth(fine, value, weight, _FLAT_STRENGTH, _FLAT_SHARP, iterations=12)
+        value = smoothing.smooth(fine, value, weight, _FLAT_STRENGTH, _FLAT_SHARP, iterations=12)
         return fine, value, np.maximum(maps[..., 2], expected)
 
     def _ask(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -110,6 +110,14 @@ def colorize(
     colour: Annotated[
         list[str] | None, typer.Option("--colour", help='A named colour, "name=#rrggbb". Repeatable.')
     ] = None,
+    palette: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Named colours that come before the series' own: JSON, CSS, a GIMP palette, or lines such as "
+            "hair = #cc3322.",
+        ),
+    ] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help='A parameter of the back-end, "name=value".')] = None,
     context: Annotated[
         Fetcher, typer.Option(help="Who fetches the contexts; auto: the server if it can.")
@@ -133,6 +141,7 @@ def colorize(
     from panelhue.jobs import Run, checked_target, workspace_of
     from panelhue.journal import Journal
     from panelhue.outputs import ENDINGS, output_names
+    from panelhue.palettes import MOST, joined
     from panelhue.retrieval_client import RetrievalClient
 
     if grow and (not series or chroma_only):
@@ -152,7 +161,7 @@ def colorize(
         luma=t.Luma.BACKEND if backend_luma else t.Luma.KEEP,
         seed=seed,
         steps=steps,
-        palette=swatches(colour or ()),
+        palette=swatches(colour or (), palette),
         parameters=pairs(set_ or (), "parameter"),
     )
     limit = _Limit(max_chapter, max_depth, tuple(tag or ()), tuple(not_tag or ()), hits)
@@ -168,7 +177,9 @@ def colorize(
         pools = stack.enter_context(RetrievalClient(retrieval))
         here = _client_fetches(context, series, front)
         if series and (here or grow):
-            pools.get_series(series)  # a wrong name is told before anything is sent
+            pool = pools.get_series(series)  # a wrong name is told before anything is sent
+            if here:  # a server that fetches takes them itself
+                options = replace(options, palette=joined(options.palette, pool.palette)[:MOST])
         place = workspace_of(target)
         journal = stack.enter_context(Journal(place.state))
         names = output_names([page.name for page in opened.pages], ENDINGS[f"image/{format_.value}"])
@@ -228,8 +239,6 @@ def _plan(
     here: bool,
     limit: _Limit,
 ) -> Plan:
-    from dataclasses import replace
-
     from panelhue import types as t
     from panelhue.chapters import chapter_of
     from panelhue.jobs import Plan, grown_tag

@@ -104,24 +104,24 @@ def sized(count: float) -> str:
     return f"{count:.1f} TiB"
 
 
-def swatches(texts: Iterable[str]) -> tuple[Swatch, ...]:
-    """Named colours from "name=#rrggbb".
+def swatches(texts: Iterable[str], file: Path | None = None) -> tuple[Swatch, ...]:
+    """Named colours from "name=#rrggbb", then those of a palette's file whose names are new.
 
     Raises:
-        UsageError: one has another form.
+        UsageError: one has another form, two have one name, there are too many, or the file is none.
     """
-    import re
-
     from panelhue.errors import UsageError
+    from panelhue.palettes import checked, colour_of, joined, read_palette
     from panelhue.types import Swatch
 
     made = []
     for text in texts:
-        found = re.fullmatch(r"(.+)=#?([0-9a-fA-F]{6})", text)
-        if not found:
+        name, sign, colour = text.rpartition("=")
+        if not sign or not name.strip():
             raise UsageError(f'a colour is written "name=#rrggbb", got "{text}"')
-        made.append(Swatch(found.group(1).strip(), int(found.group(2), 16)))
-    return tuple(made)
+        made.append(Swatch(name.strip(), colour_of(colour)))
+    own = checked(made)
+    return own if file is None else checked(joined(own, read_palette(file)))
 
 
 def pairs(texts: Iterable[str], what: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -26,6 +27,12 @@ series_app = typer.Typer(help="Makes, shows, changes and removes series.", no_ar
 
 SeriesId = Annotated[str, typer.Argument(metavar="SERIES", help="The series' id.")]
 Palette = Annotated[list[str] | None, typer.Option("--colour", help='A named colour, "name=#rrggbb". Repeatable.')]
+PaletteFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--palette", metavar="FILE", help="Named colours: JSON, CSS, a GIMP palette, or lines such as hair = #cc3322."
+    ),
+]
 Labels = Annotated[list[str] | None, typer.Option("--label", help='Your own note, "key=value". Repeatable.')]
 
 
@@ -35,6 +42,7 @@ def create(
     name: Annotated[str, typer.Option(help="Name for people; unset: the id.")] = "",
     embedder: Annotated[str, typer.Option(help="Embedder, see `panelhue info`; unset: the server's default.")] = "",
     colour: Palette = None,
+    palette_file: PaletteFile = None,
     label: Labels = None,
     retrieval: RetrievalTarget = RETRIEVAL_DEFAULT,
     json: AsJson = False,
@@ -47,7 +55,7 @@ def create(
             series,
             display_name=name,
             embedder=embedder,
-            palette=swatches(colour or ()),
+            palette=swatches(colour or (), palette_file),
             labels=pairs(label or (), "label"),
         )
     if json:
@@ -117,6 +125,7 @@ def update(
     series: SeriesId,
     name: Annotated[str | None, typer.Option(help="New name for people.")] = None,
     colour: Palette = None,
+    palette_file: PaletteFile = None,
     label: Labels = None,
     no_colours: Annotated[bool, typer.Option("--no-colours", help="Removes all named colours.")] = False,
     no_labels: Annotated[bool, typer.Option("--no-labels", help="Removes all labels.")] = False,
@@ -126,7 +135,7 @@ def update(
     """Changes name, colours or labels; each list given takes the place of the old one."""
     from panelhue.retrieval_client import RetrievalClient
 
-    palette = () if no_colours else swatches(colour) if colour else None
+    palette = () if no_colours else swatches(colour or (), palette_file) if colour or palette_file else None
     labels = {} if no_labels else pairs(label, "label") if label else None
     with RetrievalClient(retrieval) as client:
         changed = client.update_series(series, display_name=name, palette=palette, labels=labels)
@@ -199,8 +208,6 @@ def references(
 
 
 def _save(client: object, series: str, found: Sequence[object], folder: str) -> None:
-    from pathlib import Path
-
     from panelhue import types as t
     from panelhue.outputs import ENDINGS, write_whole
     from panelhue.retrieval_client import RetrievalClient

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float32
 
-from colorizer.backends.exemplar.propagate import smooth
+from colorizer.guidance.smoothing import smooth
 from colorizer.luma import chroma_of
 from colorizer.types import Hint
 

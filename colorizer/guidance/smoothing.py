@@ -1,0 +1,99 @@
+"""Values evened out between neighbours, up to the edges of the drawing: exactly, and in a hurry."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float32, Float64
+
+_LEAK = 1e-4  # part of the coupling that passes any edge; keeps the system well conditioned
+_TURNS = 2  # of the quick one; a third changes little
+
+
+def smooth(
+    guide: Float32[np.ndarray, "h w"],
+    value: Float32[np.ndarray, "h w c"],
+    weight: Float32[np.ndarray, "h w"],
+    strength: float,
+    sharpness: float,
+    iterations: int = 40,
+    leak: float = _LEAK,
+) -> Float32[np.ndarray, "h w c"]:
+    """`value` evened out between neighbours of like `guide`.
+
+    Minimises sum of weight * (x - value)^2 + strength * exp(-|difference of guide| / sharpness) * (x_i - x_j)^2 by
+    conjugate gradients with a diagonal preconditioner, a fixed number of rounds.
+
+    Source: weighted least squares, Farbman et al., SIGGRAPH 2008. Differs: the guide is luma itself, not its logarithm.
+    """
+    down, right = (strength * (np.exp(-np.abs(np.diff(guide, axis=a)) / sharpness) + leak)[..., None] for a in (0, 1))
+    own = weight[..., None] + np.float32(1e-6)
+    diagonal = own.copy()
+    diagonal[:-1] += down
+    diagonal[1:] += down
+    diagonal[:, :-1] += right
+    diagonal[:, 1:] += right
+
+    def apply(x: Float32[np.ndarray, "h w c"]) -> Float32[np.ndarray, "h w c"]:
+        y = own * x
+        flow = down * np.diff(x, axis=0)
+        y[1:] += flow
+        y[:-1] -= flow
+        flow = right * np.diff(x, axis=1)
+        y[:, 1:] += flow
+        y[:, :-1] -= flow
+        return np.asarray(y, np.float32)
+
+    x = value.copy()
+    rest = own * value - apply(x)
+    step = rest / diagonal
+    power = _dot(rest, step)
+    for _ in range(iterations):
+        image = apply(step)
+        size = (power / (_dot(step, image) + 1e-20)).astype(np.float32)
+        x += size * step
+        rest -= size * image
+        fresh = rest / diagonal
+        new = _dot(rest, fresh)
+        step = fresh + (new / (power + 1e-20)).astype(np.float32) * step
+        power = new
+    return x
+
+
+def _dot(a: Float32[np.ndarray, "h w c"], b: Float32[np.ndarray, "h w c"]) -> Float64[np.ndarray, " c"]:
+    total: Float64[np.ndarray, " c"] = (a * b).sum(axis=(0, 1), dtype=np.float64)
+    return total
+
+
+def even_out(
+    value: Float32[np.ndarray, "c h w"], guide: Float32[np.ndarray, "h w"], reach: float, sharpness: float
+) -> Float32[np.ndarray, "c h w"]:
+    """Mean of `value` around each pixel, over those that are reached without a change of `guide`; constants stay.
+
+    Args:
+        value: maps to be evened out, each on its own.
+        guide: luma, [0, 255].
+        reach: pixels; standard deviation of the mean on an even ground.
+        sharpness: changes of luma that add up to one `reach`.
+
+    Cost: 12 operations for each row and column; 20 ms for 4 maps of 320 x 320.
+    Source: domain transform, recursive form, Gastal and Oliveira, SIGGRAPH 2011.
+    """
+    out = np.ascontiguousarray(value.transpose(1, 0, 2))  # h c w: a row is one block
+    down, across = (1 + reach / sharpness * np.abs(np.diff(guide, axis=axis)) for axis in (0, 1))
+    across = np.ascontiguousarray(across.T)
+    for turn in range(_TURNS):
+        sigma = reach * np.sqrt(3) * 2 ** (_TURNS - 1 - turn) / np.sqrt(4**_TURNS - 1)
+        fade = np.float32(-np.sqrt(2) / sigma)
+        _sweep(out, np.exp(fade * down))
+        out = np.ascontiguousarray(out.transpose(2, 1, 0))
+        _sweep(out, np.exp(fade * across))
+        out = np.ascontiguousarray(out.transpose(2, 1, 0))
+    return np.ascontiguousarray(out.transpose(1, 0, 2))
+
+
+def _sweep(rows: Float32[np.ndarray, "n c m"], passed: Float32[np.ndarray, "k m"]) -> None:
+    """Carries every row into the next one, and back; `passed` is what goes from row i to row i + 1. In place."""
+    for i in range(1, len(rows)):
+        rows[i] += passed[i - 1] * (rows[i - 1] - rows[i])
+    for i in range(len(rows) - 2, -1, -1):
+        rows[i] += passed[i] * (rows[i + 1] - rows[i])
