@@ -24,7 +24,7 @@ class Odds:
     """How often, and how far, what is drawn by chance happens."""
 
     turned: float = 0.3  # groups whose hues are all turned by one angle
-    lit: float = 0.35  # groups whose pages each have a light of their own
+    lit: float = 0.25  # groups whose pages each have a light of their own
     degraded: float = 0.2  # groups whose targets are printed or scanned
     foreign: float = 0.25  # groups with pages of another story among the references
     none: float = 0.05  # targets without any reference
@@ -120,7 +120,7 @@ def lit(
     tint = float(np.clip(gamma - 1, -0.6, 1.2)) * 0.12 + float(rng.normal(0, 0.03))
     pull = np.array([np.cos(angle), np.sin(angle)], np.float32)[:, None, None] * np.float32(tint)
     room = np.sqrt((dark / 255).clip(0, 1) * (1 - (dark / 255).clip(0, 1))) * 2
-    gain = 0.15 if rng.random() < 0.1 else float(np.exp(rng.normal(0, 0.4)))  # one in ten is nearly without colour
+    gain = 0.2 if rng.random() < 0.05 else float(np.exp(rng.normal(0, 0.22)))  # one in twenty is nearly without colour
     return dark.astype(np.float32), (chroma * np.float32(gain) + pull * room).astype(np.float32)
 
 

@@ -46,11 +46,11 @@ class Settings:
     warmup: int = 200  # steps
     decay: float = 0.02  # of weights, not of biases
     clip: float = 1.0  # norm of the gradient
-    big_from: float = 0.8  # share of the run after which pages are larger
+    big_from: float = 0.85  # share of the run after which pages are larger
     cells: float = 0.33  # share of the references' cells at 1/8 that a step attends to
     mixture: float = 0.4  # weight of the mixture's error
     regression: float = 0.15  # and of the regression's
-    average: float = 0.998  # of the weights, per step; the average is what is kept
+    average: float = 0.996  # of the weights, per step; the average is what is kept
     steps: int = 5000  # where neither steps nor minutes are asked for
     workers: int = 1  # processes that make pages
 
