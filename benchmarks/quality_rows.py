@@ -111,7 +111,19 @@ def _named(rows: dict[str, Row], made: dict[str, str]) -> dict[str, Row]:
         else:
             embedder = embedder or FIRST_EMBEDDER
             named[row_key(method, embedder)] = {"made": made, "embedder": embedder} | row
+    if TRUTH in rows:
+        for row in named.values():
+            _add_ratio(row, rows[TRUTH])
     return named
+
+
+def _add_ratio(row: Row, truth: Row) -> None:
+    """Colourfulness over the truth's, where a row of before lacks it; also by chapter."""
+    if "psnr_db" in row and truth["colourfulness"]:
+        row.setdefault("colourfulness_ratio", row["colourfulness"] / truth["colourfulness"])
+    for chapter, figures in row.get("per_episode", {}).items():
+        if chapter in truth.get("per_episode", {}):
+            _add_ratio(figures, truth["per_episode"][chapter])
 
 
 def _counts(row: Row) -> dict[str, int]:
