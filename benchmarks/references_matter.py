@@ -135,6 +135,8 @@ def main(arguments: list[str] | None = None) -> None:
     file = args.out / f"{NAME}.json"
     results = json.loads(file.read_text())["results"] if file.exists() else {}
     for comic, other in zip(comics, [*comics[1:], comics[0]], strict=True):
+        if args.targets and comic.name not in args.targets:
+            continue
         with (
             tempfile.TemporaryDirectory() as data,
             both(Path(data), workers=args.workers, embedder=args.embedder) as servers,
@@ -158,6 +160,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--comics", type=Path, action="append", required=True, help="as for comic_quality; at least two series in all")
+    add(
+        "--targets", action="append", help="name of a series whose pages are coloured; may be given again; default: all"
+    )
     add("--backend", action="append", help="back-end to measure; may be given again; default: the server's")
     add("--embedder", help="of the retrieval server; default: the server's")
     add("--limit", type=int, help="at most so many pages of each chapter")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from types import TracebackType
 
@@ -64,7 +65,7 @@ class Studio:
         self._space = ""  # of the embedding; known with the first series
         self._plain: dict[tuple[str, str, str], Measured] = {}  # grey and truth by method, chapter and page
         self._cards: dict[str, dict[str, object]] = {}
-        self._scoring = ProcessPoolExecutor(1)
+        self._scoring = ProcessPoolExecutor(1, get_context("spawn"))  # gRPC's threads do not survive a fork
         self.console = Console(stderr=True)
 
     def __enter__(self) -> Studio:
