@@ -51,8 +51,8 @@ def train(options: Options, settings: GuiderSettings) -> Path:
         NotFound: there are no data, or no base.
         Cancelled: a signal came; the run can be resumed.
 
-    Cost: weights and AdamW take 16 bytes a parameter that is trained (SD 1.5 at rank 64: 13.9 GB; PixArt at rank 128:
-        5.8 GB) and 4 a parameter that is not; a step about 4 times the forward passes of guider and backbone.
+    Cost: 16 bytes a parameter that is trained (SD 1.5 at rank 64: 13.9 GB; PixArt at rank 128: 5.8 GB) and 4 a
+        parameter that is not, and activations; a step about 3 passes of the guider, 2 of the backbone, 3 encodes.
     """
     stories = read_stories(options.data)
     device = device_of(options.device)
@@ -91,7 +91,7 @@ class GuiderCourse:
         words: tuple[Words, Words],
         generator: torch.Generator,
     ) -> None:
-        self._settings, self._folder, self._device, self._words = settings, folder, device, words
+        self._settings, self._folder, self._device, self.words = settings, folder, device, words
         kind = settings.look.backbone
         backbone = start.backbone(settings, folder, generator)
         self._config = guider_config(settings, folder, backbone)
@@ -109,7 +109,7 @@ class GuiderCourse:
         settings, rng = self._settings, draws.rng
         part = Part(int(rng.integers(4))) if rng.random() < settings.quarters else Part()
         (timestep,) = shifted(rng.random(1), settings.mu)
-        words = self._words[int(rng.random() < settings.wordless)]
+        words = self.words[int(rng.random() < settings.wordless)]
         truth, seen = signed([canvas.truth]), signed([canvas.seen])
         about = lesson(self._vae, truth, seen, part, draws.generator)
         noise = torch.randn(about.clean.shape, generator=draws.generator).to(about.clean)
