@@ -176,14 +176,14 @@ def gsrp(
 
 
 def _run_colorflow(which: str, own: dict[str, Any], asked: dict[str, Any]) -> None:
-    def settings(_recipe: Any) -> Any:
+    def settings() -> Any:
         from training.colorflow.settings import FusionSettings, GuiderSettings, checked, size_of
 
         if own["size"] is not None:
             own["size"] = size_of(own["size"])
         return checked(GuiderSettings if which == "guider" else FusionSettings, own)
 
-    _run(f"training.colorflow.{which}_recipe", asked, settings, (*NEEDED, *COLORFLOW))
+    _run(f"training.colorflow.{which}_recipe", asked, settings, COLORFLOW)
 
 
 def _asked(
@@ -204,33 +204,33 @@ def _asked(
 def _run(
     module: str,
     asked: dict[str, Any],
-    settings: Callable[[Any], Any] | None = None,
-    needed: tuple[str, ...] = NEEDED,
+    settings: Callable[[], Any] | None = None,
+    also: tuple[str, ...] = (),
 ) -> None:
     """Trains by the recipe in that module, with progress on standard error.
 
     Args:
         module: has `train(options)`, or `train(options, settings)` where `settings` is given.
         asked: the fields of `Options`.
-        settings: makes the recipe's own settings from its module.
-        needed: libraries.
+        settings: makes the recipe's own settings; refused ones are told before anything heavy is imported.
+        also: libraries that it needs besides NEEDED.
     """
     with _explained():
-        _require_extra(needed)
+        _require_extra(also)
         from training.options import Options
 
+        own = (settings(),) if settings else ()
         recipe = import_module(module)
         with _watched() as report:
-            options = Options(**asked, report=report)
-            recipe.train(options, settings(recipe)) if settings else recipe.train(options)
+            recipe.train(Options(**asked, report=report), *own)
     typer.echo(f"done: {asked['out']}")
 
 
-def _require_extra(needed: tuple[str, ...]) -> None:
+def _require_extra(also: tuple[str, ...]) -> None:
     from serving.errors import FailedState
 
-    if missing := [name for name in needed if find_spec(name) is None]:
-        extra = "train" if needed == NEEDED else "train,colorflow"
+    if missing := [name for name in (*NEEDED, *also) if find_spec(name) is None]:
+        extra = "train,colorflow" if also else "train"
         message = f"training needs {', '.join(missing)}, not installed here: pip install 'panelhue[{extra}]'"
         raise FailedState(message, reason="EXTRA_MISSING")
 
