@@ -17,6 +17,7 @@ from retrieval.ledger import (
     pool_of,
     reference_of,
 )
+from retrieval.references import PatchBlock
 from retrieval.series import SeriesCatalog
 from retrieval.transaction import BLOBS, Reader
 from retrieval.types import (
@@ -144,6 +145,15 @@ class Catalog(SeriesCatalog):
             CorruptData: CHECKSUM_MISMATCH or DATA_DAMAGED.
         """
         return self._shelf.read(series_id, lambda view: references.patches(view, after, limit, database))
+
+    def block(
+        self, series_id: str, known: Mapping[int, Reference], after: int, limit: int, database: str
+    ) -> PatchBlock | None:
+        """The patches of known references (by sequence number) among the next `limit` behind the number `after`.
+
+        None where there are no more, of unknown ones neither. Errors as of `patches`.
+        """
+        return self._shelf.read(series_id, lambda view: references.block(view, known, after, limit, database))
 
     def vectors(
         self, series_id: str, sequences: Sequence[int], database: str | None = None

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from retrieval.catalog import Catalog, no_such_series
 from retrieval.index import GpuScanner, Scanner
 from retrieval.loaded import APPROXIMATE_ROWS, Loaded, catch_up, expected_bytes, load, read
+from retrieval.references import block_of
 from retrieval.streamed import streamed
 from retrieval.types import (
     EXACT,
@@ -18,7 +19,6 @@ from retrieval.types import (
     Series,
     SeriesView,
     Stored,
-    StoredPatches,
 )
 from retrieval.view import View
 from serving.errors import Conflict, FailedState, Unavailable
@@ -253,14 +253,13 @@ class Pool:
         with self.changing():
             stored, state = self._catalog.add_many(self.series_id, items, still=self._refuse_retired)
             loaded = self._loaded
-            new = [(one.reference, item.prepared) for one, item in zip(stored, items, strict=True) if one.new]
+            new = [
+                (one.reference, item.prepared)
+                for one, item in zip(stored, items, strict=True)
+                if one.new and one.reference is not None
+            ]
             if new and loaded is not None:
-                patches = [
-                    StoredPatches(reference.id, reference.generation, prepared.vectors, prepared.boxes)
-                    for reference, prepared in new
-                    if reference is not None
-                ]
-                loaded.append([reference for reference, _ in new if reference is not None], patches)
+                loaded.append(block_of(new))
                 self._publish(loaded, state.generation)
         return stored, state
 

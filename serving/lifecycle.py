@@ -12,7 +12,7 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import structlog
 from grpc import aio
@@ -191,8 +191,8 @@ async def serve(
 
 async def _before(work: Awaitable[None], interrupted: asyncio.Future[int]) -> bool:
     """Whether `work` ended before a signal came; else it was cancelled."""
-    task = asyncio.ensure_future(work)
-    await asyncio.wait({task, interrupted}, return_when=asyncio.FIRST_COMPLETED)
+    task: asyncio.Future[Any] = asyncio.ensure_future(work)
+    await asyncio.wait([task, interrupted], return_when=asyncio.FIRST_COMPLETED)
     if interrupted.done():
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):

@@ -102,9 +102,9 @@ class HygieneCases(Core):
         ids = {one.id for one in known.values()}
         wanted = {sequence: one for sequence, one in known.items() if passes(bound, one, ids.__contains__)}
         members: list[tuple[Reference, StoredPatches]] = []
-        for references, patches in batches(self._catalog, self._catalog.view(series_id).series, wanted):
+        for block in batches(self._catalog, self._catalog.view(series_id).series, wanted):
             check()
-            members += zip(references, patches, strict=True)
+            members += zip(block.references, block.split(), strict=True)
         return members, state.generation
 
     def _digest(self, series_id: str, reference: Reference, patches: StoredPatches) -> bytes:
