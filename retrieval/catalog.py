@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import Float32
@@ -258,15 +259,20 @@ class Catalog(SeriesCatalog):
         self._shelf.write(series_id, lambda txn: migration.begin(txn, embedder, space, change))
         return self.view(series_id)
 
-    def put_migrated(self, series_id: str, patches: Sequence[StoredPatches]) -> SeriesView:
+    def put_migrated(
+        self, series_id: str, patches: Sequence[StoredPatches], digests: Mapping[int, bytes] = MappingProxyType({})
+    ) -> SeriesView:
         """Stores vectors of the new space; those of references that were removed meanwhile are passed over.
+
+        `digests` of the patches, by sequence number, as far as they are known, become the references' own with the
+        switch if the new space cuts pictures otherwise.
 
         Raises:
             FailedState: NO_MIGRATION.
             ShapeMismatch: their length is not that of the new space.
         """
         room = sum(patch.vectors.nbytes + references.RECORD_BYTES for patch in patches)
-        self._shelf.write(series_id, lambda txn: migration.put_migrated(txn, patches), room)
+        self._shelf.write(series_id, lambda txn: migration.put_migrated(txn, patches, digests), room)
         return self.view(series_id)
 
     def note_problem(self, series_id: str, problem: str) -> SeriesView:

@@ -34,7 +34,7 @@ from serving.errors import CorruptData, FailedState
 FORMAT_VERSION = 2
 MAGIC = b"PNLH"
 HEADER = struct.Struct("<4sBcHI")  # magic, version, kind, zero, CRC-32
-SERIES, POOL, REFERENCE, BLOB, PATCHES, PAST, GONE = b"s", b"p", b"r", b"b", b"v", b"h", b"g"  # kinds
+SERIES, POOL, REFERENCE, BLOB, PATCHES, PAST, GONE, DIGEST = b"s", b"p", b"r", b"b", b"v", b"h", b"g", b"d"  # kinds
 PATCHES_HEAD = struct.Struct("<32sII")  # reference id, number of patches, length of a vector
 
 Bytes = bytes | memoryview

@@ -9,7 +9,8 @@ from typing import Any
 from serving.errors import Conflict, CorruptData
 
 META, REFERENCES, BLOBS, HISTORY, REMOVED = b"meta", b"references", b"blobs", b"history", b"removed"
-DATABASES = (META, REFERENCES, BLOBS, HISTORY, REMOVED)  # of every series; those of vectors come and go
+DIGESTS = b"digests"  # of a migration to another crop recipe
+DATABASES = (META, REFERENCES, BLOBS, HISTORY, REMOVED, DIGESTS)  # of every series; those of vectors come and go
 
 
 class Reader:

@@ -141,19 +141,20 @@ class MigrationCases(Core):
             turn = asyncio.Semaphore(self.settings.workers)
             work = [self._embedded(target, one, turn) for one in references[first : first + BATCH]]
             results = await asyncio.gather(*work)
-            done = [result for result in results if isinstance(result, StoredPatches)]
+            done = [result for result in results if isinstance(result, tuple)]
             problem = next((result for result in results if isinstance(result, Exception)), problem)
             if done:
                 pool = self._residency.pool(target.id)
-                store = partial(self._catalog.put_migrated, target.id, done)
+                patches, digests = [patch for patch, _ in done], {patch.sequence: digest for patch, digest in done}
+                store = partial(self._catalog.put_migrated, target.id, patches, digests)
                 await self._off(pool.change_migration, target, store)
         if problem is not None:
             raise problem
 
     async def _embedded(
         self, target: Series, reference: Reference, turn: asyncio.Semaphore
-    ) -> StoredPatches | ServiceError | RemoteError | None:
-        """A reference's patches in the new space; None if it was removed; or the problem."""
+    ) -> tuple[StoredPatches, bytes] | ServiceError | RemoteError | None:
+        """A reference's patches in the new space and their digest; None if it was removed; or the problem."""
         async with turn:
             try:
                 data = await self._off(self._catalog.data, target.id, reference.id)
@@ -164,7 +165,8 @@ class MigrationCases(Core):
                 return None if error.reason == "NO_SUCH_REFERENCE" else error
             except (ServiceError, RemoteError) as error:
                 return error
-        return StoredPatches(reference.id, reference.generation, prepared.vectors, prepared.boxes)
+        patches = StoredPatches(reference.id, reference.generation, prepared.vectors, prepared.boxes)
+        return patches, prepared.digest
 
     async def _switch(self, series_id: str, target: Series) -> list[int]:
         """As `Pool.switch`; what is in memory of the series is there in the new space at once."""

@@ -142,6 +142,25 @@ def test_colours_of_patches_that_were_cut_otherwise_do_not_outlive_a_switch(tmp_
     catalog.close()
 
 
+def test_colours_of_patches_that_were_cut_anew_come_with_the_switch(tmp_path):
+    catalog = filled_pool(tmp_path, 2)
+    old, new = (bytes([1]) + bytes([level]) * (5 * 48) for level in (0, 9))
+    stored = catalog.add("s", Draft(), picture(9), replace(prepared(9), digest=old))[0]
+    space = replace(catalog.view("s").series.space, id="toy/1", crop_recipe="fit:64x64")
+    catalog.begin_migration("s", "toy", space)
+    known, _ = catalog.known("s")
+    patches = [one for one in catalog.patches("s") if one.sequence in known]
+    catalog.put_migrated("s", patches, {stored.generation: new})
+    assert catalog.get("s", stored.id).digest == old
+    assert catalog.switch("s") == []
+    assert catalog.get("s", stored.id).digest == new
+    catalog.begin_migration("s", "toy", replace(space, id="toy/2", crop_recipe="native"))
+    catalog.put_migrated("s", [one for one in catalog.patches("s") if one.sequence in known])
+    assert catalog.switch("s") == []
+    assert catalog.get("s", stored.id).digest == b""
+    catalog.close()
+
+
 def test_what_a_switch_left_of_removed_references_goes_when_its_time_has_come(tmp_path):
     async def work():
         async with opened(tmp_path, history_seconds=1e-6) as engine:
