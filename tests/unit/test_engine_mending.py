@@ -13,13 +13,14 @@ import retrieval.loaded
 from retrieval.duplicates import find_near_duplicates
 from retrieval.index import CpuScanner
 from retrieval.pool import Pool
+from retrieval.shelf import Shelf
 from retrieval.store import Environment
-from retrieval.types import Bound, Draft, IndexOptions, NewReference, SearchOptions
+from retrieval.types import Bound, Draft, IndexOptions, NewReference, ReferenceChange, SearchOptions
 from serving.errors import FailedState, Overloaded, Unavailable
 from tests.unit.pool_drawings import as_jpeg, page, pool
 from tests.unit.pools import add, id_of, picture, prepared
 from tests.unit.pools import filled as filled_pool
-from tests.unit.test_engine_upkeep import SEGMENT, grown, hits, made, opened
+from tests.unit.test_engine_upkeep import SEGMENT, grown, hits, made, opened, queries
 
 
 def found_ids(found: list[tuple]) -> set[str]:
@@ -175,6 +176,58 @@ def test_what_a_switch_left_of_removed_references_goes_when_its_time_has_come(tm
             assert catalog.view("s").pool.removed == 1
             await engine._look_at("s")
             assert catalog.view("s").pool.removed == 0
+
+    asyncio.run(work())
+
+
+CHANGES = {
+    "added": lambda engine, ids: grown(engine, "s", 5, 8),
+    "removed": lambda engine, ids: engine.delete_references("s", ids[:1], allow_missing=False),
+    "changed": lambda engine, ids: engine.update_reference(
+        "s", ids[0], ReferenceChange(frozenset({"tags"}), None, None, ("t",))
+    ),
+}
+STEPS = {"added": "append", "removed": "remove", "changed": "change"}
+
+
+@pytest.mark.parametrize("kind", CHANGES)
+def test_a_change_that_is_stored_answers_though_there_was_no_memory_for_it(tmp_path, monkeypatch, kind):
+    def full(*_):
+        raise MemoryError
+
+    async def work():
+        async with opened(tmp_path) as engine:
+            ids = await made(engine, "s", 5)
+            await engine.load_series("s", "memory")
+            with monkeypatch.context() as patch:
+                patch.setattr(retrieval.loaded.Loaded, STEPS[kind], full)
+                await CHANGES[kind](engine, ids)
+            found = await engine.search("s", queries(1), SearchOptions(99))
+            assert found.generation == (await engine.get_series("s")).pool.generation
+            there = {hit.reference for hit in found.hits}
+            assert there == set(engine._catalog.known("s")[0].values())
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("error", [MemoryError(), Unavailable("the store failed", reason="STORE_FAILED")])
+def test_a_change_that_failed_after_its_commit_is_not_missing_in_memory(tmp_path, monkeypatch, error):
+    real = Shelf._note
+
+    def broken(self, entry, txn):
+        real(self, entry, txn)
+        raise error
+
+    async def work():
+        async with opened(tmp_path) as engine:
+            await made(engine, "s", 5)
+            await engine.load_series("s", "memory")
+            with monkeypatch.context() as patch:
+                patch.setattr(Shelf, "_note", broken)
+                with pytest.raises(type(error)):
+                    await grown(engine, "s", 5, 8)
+            assert len(await hits(engine, "s", SearchOptions(99))) == 3 * 8
+            assert (await engine.get_series("s")).pool.references == 8
 
     asyncio.run(work())
 
