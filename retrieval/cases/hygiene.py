@@ -57,7 +57,7 @@ class HygieneCases(Core):
 
         found, references, generation = await self._long_run(work)
         if not dry_run and (marks := found.marks(references)):
-            generation = (await self._off(pool.mark, marks)).generation
+            generation = (await self._changing(pool, pool.mark, marks)).generation
         return NearDuplicates(
             [NearDuplicate(one.reference_id, one.original_id, one.score, one.colour_difference) for one in found.found],
             generation,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +16,7 @@ import retrieval.cases.migrations as migrations
 import retrieval.loaded
 from retrieval.config import RetrievalSettings
 from retrieval.engine import Engine
-from retrieval.types import Added, Draft, Page, SearchOptions, SeriesDraft, Space
+from retrieval.types import Added, Draft, Page, ReferenceChange, SearchOptions, SeriesDraft, Space
 from serving.errors import FailedState
 from tests.unit.engine_model import id_of, import_item
 
@@ -234,5 +234,39 @@ def test_a_cancelled_migration_leaves_the_series_as_it_was(tmp_path):
             with pytest.raises(FailedState) as caught:
                 await engine.cancel_migration("s")
             assert caught.value.reason == "NO_MIGRATION"
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("leaving", [False, True], ids=["callers that wait", "callers that go"])
+def test_a_series_that_is_held_up_holds_no_other_one_up(tmp_path, leaving):
+    async def work():
+        async with opened(tmp_path) as engine:
+            ids = {}
+            for name in ("slow", "other"):
+                await engine.create_series(SeriesDraft(id=name, embedder="vectors", space=SPACE))
+                item = import_item(name.encode(), Draft(), np.ones((1, DIM), np.float32))
+                ((added,), _) = await engine.import_references(name, "", [item])
+                ids[name] = added.reference.id
+
+            def change(name):
+                return engine.update_reference(name, ids[name], ReferenceChange(frozenset({"tags"}), tags=("t",)))
+
+            pool = engine._residency.pool("slow")  # kept, as whoever uses it keeps it
+            with pool._lock, ExitStack() as held:  # as a load does
+                waiting = [asyncio.ensure_future(change("slow")) for _ in range(20)]
+                await asyncio.wait_for(change("other"), 30)
+                await asyncio.to_thread(held.enter_context, engine._catalog.replacing("slow"))  # as a compaction does
+                waiting += [asyncio.ensure_future(engine.get_reference("slow", ids["slow"])) for _ in range(20)]
+                await asyncio.wait_for(change("other"), 30)
+                for one in waiting if leaving else ():
+                    one.cancel()
+                more = [asyncio.ensure_future(engine.get_reference("slow", ids["slow"])) for _ in range(20)]
+                await asyncio.wait_for(change("other"), 30)
+                assert not any(one.done() and not one.cancelled() for one in (*waiting, *more))
+            results = await asyncio.wait_for(asyncio.gather(*waiting, *more, return_exceptions=True), 60)
+            errors = [one for one in results if isinstance(one, Exception)]
+            assert not errors
+            assert sum(isinstance(one, asyncio.CancelledError) for one in results) == 40 * leaving
 
     asyncio.run(work())
