@@ -17,6 +17,7 @@ from retrieval.ledger import (
     no_such_series,
     pool_of,
     reference_of,
+    series_of,
 )
 from retrieval.references import PatchBlock
 from retrieval.series import SeriesCatalog
@@ -274,6 +275,16 @@ class Catalog(SeriesCatalog):
         room = sum(patch.vectors.nbytes + references.RECORD_BYTES for patch in patches)
         self._shelf.write(series_id, lambda txn: migration.put_migrated(txn, patches, digests), room)
         return self.view(series_id)
+
+    def lacking(self, series_id: str) -> list[int]:
+        """Sequence numbers of references that lack vectors in the new space, in order.
+
+        Raises:
+            FailedState: NO_MIGRATION.
+
+        Cost: reads keys alone.
+        """
+        return self._shelf.read(series_id, lambda view: migration.missing(view, series_of(view)))
 
     def note_problem(self, series_id: str, problem: str) -> SeriesView:
         """Notes why the migration does not go on, a sentence; vectors that come after all clear it.

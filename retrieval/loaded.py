@@ -206,11 +206,14 @@ def load(catalog: Catalog, series: Series, scanner: Scanner, as_of: int = 0) -> 
     return loaded, state
 
 
-def catch_up(catalog: Catalog, loaded: Loaded, before: Mapping[int, Reference], now: Mapping[int, Reference]) -> None:
-    """Takes over what has changed of a pool since it was read, when it held `before`."""
-    held = set(loaded.source.sequences)
-    loaded.remove([before[sequence].id for sequence in held if sequence not in now])
-    loaded.change([now[sequence] for sequence in held if sequence in now and now[sequence] != before[sequence]])
-    new = {sequence: reference for sequence, reference in now.items() if sequence not in before}
-    for block in batches(catalog, loaded.series, new, max(before, default=0)):
+def catch_up(catalog: Catalog, loaded: Loaded, now: Mapping[int, Reference]) -> None:
+    """Takes over what has changed of a pool since it was read, so that it holds `now` as far as that has vectors.
+
+    Cost: reads the vectors of what is new alone.
+    """
+    held = {reference.generation: reference for reference in loaded.references if reference is not None}
+    loaded.remove([reference.id for sequence, reference in held.items() if sequence not in now])
+    loaded.change([now[n] for n, reference in held.items() if n in now and now[n] != reference])
+    new = {sequence: reference for sequence, reference in now.items() if sequence not in held}
+    for block in batches(catalog, loaded.series, new, min(new) - 1) if new else ():
         loaded.append(block)

@@ -149,12 +149,12 @@ class Pool:
         self._renew(loaded)
         return sum(s.rows for s in before.sealed) - sum(s.rows for s in after.sealed[: len(before.sealed)])
 
-    def prepare(self) -> tuple[Loaded, dict[int, Reference]]:
-        """The pool read anew from the store, and the references that it was made of; see `exchange`."""
+    def prepare(self) -> Loaded:
+        """The pool read anew from the store; see `exchange`."""
         known, _ = self._catalog.known(self.series_id)
-        return read(self._catalog, self._series(), self.scanner, known), known
+        return read(self._catalog, self._series(), self.scanner, known)
 
-    def exchange(self, prepared: Loaded, known: dict[int, Reference]) -> int:
+    def exchange(self, prepared: Loaded) -> int:
         """Puts what `prepare` gave in the place of what is in memory; how many rows of removed references went.
 
         Raises:
@@ -165,7 +165,7 @@ class Pool:
             if series.patches != prepared.series.patches:
                 raise Conflict(f"series {self.series_id!r} was switched to another space", reason="POOL_CHANGED")
             now, state = self._catalog.known(self.series_id)
-            catch_up(self._catalog, prepared, known, now)
+            catch_up(self._catalog, prepared, now)
             prepared.series = series
             if old is None:  # it left the memory meanwhile; nothing is to come back by itself
                 return 0
@@ -357,15 +357,15 @@ class Pool:
         if wanted is None or now is None or (wanted.space, wanted.start_ns) != (now.space, now.start_ns):
             raise FailedState(f"series {self.series_id!r}: the migration was cancelled", reason="NO_MIGRATION")
 
-    def switch(self, target: Series, prepared: Loaded | None, known: dict[int, Reference]) -> list[int]:
+    def switch(self, target: Series, prepared: Loaded | None) -> list[int]:
         """Gives the series the space that it migrates to, in the store and in memory.
 
         Searches go on in the old space until the new one is published, whole.
 
         Args:
             target: the series as it will be, with the migration that makes it so.
-            prepared: the pool in the new space, as `known` says; None: it is not to be in memory.
-            known: what `prepared` was made of.
+            prepared: the pool in the new space as it was a while ago, which is brought up to date; None: it is not to
+                be in memory.
 
         Returns:
             Sequence numbers of references that lack vectors in the new space, and then nothing was changed.
@@ -374,7 +374,7 @@ class Pool:
             self._check_migration(target)
             if prepared is not None:
                 now, _ = self._catalog.known(self.series_id)
-                catch_up(self._catalog, prepared, known, now)
+                catch_up(self._catalog, prepared, now)
             lacking = self._catalog.switch(self.series_id)
             if lacking:
                 return lacking

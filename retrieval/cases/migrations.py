@@ -123,14 +123,13 @@ class MigrationCases(Core):
                 f"{space.id}",
                 reason="EMBEDDING_SPACE_CHANGED",
             )
-        known, _ = await self._reading(series_id, self._catalog.known, series_id)
         target = replace(series, embedder=migration.embedder, space=migration.space, patches=migration.database)
-        await self._embed(target, [known[sequence] for sequence in known if sequence > migration.after])
-        lacking = await self._switch(series_id, target)
-        if lacking:  # added meanwhile, or not to be embedded before
-            known, _ = await self._reading(series_id, self._catalog.known, series_id)
-            await self._embed(target, [known[sequence] for sequence in lacking if sequence in known])
-        return not lacking
+        await self._embed_lacking(target, await self._reading(series_id, self._catalog.lacking, series_id))
+        return await self._switch(series_id, target)
+
+    async def _embed_lacking(self, target: Series, lacking: Sequence[int]) -> None:
+        known, _ = await self._reading(target.id, self._catalog.known, target.id)
+        await self._embed(target, [known[sequence] for sequence in lacking if sequence in known])
 
     async def _embed(self, target: Series, references: Sequence[Reference]) -> None:
         """Stores the vectors of the references in the new space; those that cannot be embedded are left for later.
@@ -170,8 +169,11 @@ class MigrationCases(Core):
         patches = StoredPatches(reference.id, reference.generation, prepared.vectors, prepared.boxes)
         return patches, prepared.digest
 
-    async def _switch(self, series_id: str, target: Series) -> list[int]:
-        """As `Pool.switch`; what is in memory of the series is there in the new space at once."""
+    async def _switch(self, series_id: str, target: Series) -> bool:
+        """Whether the series has its new space; what is in memory of it is there in the new space at once.
+
+        The pool is read once. What is added until the switch is embedded and read alone, each time that it fails.
+        """
         pool = self._residency.pool(series_id)
         known, state = await self._reading(series_id, self._catalog.known, series_id)
         prepared = None
@@ -179,11 +181,12 @@ class MigrationCases(Core):
             if room:
                 loop = asyncio.get_running_loop()
                 prepared = await loop.run_in_executor(self._long, read, self._catalog, target, pool.scanner, known)
-            held = known if prepared is None else {n: known[n] for n in prepared.source.sequences}
-            lacking = await self._changing(pool, pool.switch, target, prepared, held)
-        if not lacking:
-            self._residency.unload_past(series_id)
-            if prepared is None or self._residency.published(series_id) is None:
-                self._residency.unload(series_id)
-                pool.unload()  # it may have left the memory before the new space came into it
-        return lacking
+            while lacking := await self._changing(pool, pool.switch, target, prepared):
+                if prepared is not None and lacking[0] < max(prepared.source.sequences, default=0):
+                    return False  # a row behind later ones would come after them among equals: it is read anew
+                await self._embed_lacking(target, lacking)
+        self._residency.unload_past(series_id)
+        if prepared is None or self._residency.published(series_id) is None:
+            self._residency.unload(series_id)
+            pool.unload()  # it may have left the memory before the new space came into it
+        return True

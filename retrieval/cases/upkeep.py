@@ -91,8 +91,8 @@ class UpkeepCases(MigrationCases):
         async with self._residency.set_aside(pool.series_id, expected_bytes(view.series, view.pool)) as room:
             if not room:
                 return 0
-            prepared, known = await self._long_run(lambda _: pool.prepare())
-            return await self._changing(pool, pool.exchange, prepared, known)
+            prepared = await self._long_run(lambda _: pool.prepare())
+            return await self._changing(pool, pool.exchange, prepared)
 
     async def compact_series(self, series_id: str, *, drop_history: bool = False) -> Compacted:
         """What was freed: removed rows leave the index, old history goes, and the file is written anew without holes.

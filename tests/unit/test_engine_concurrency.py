@@ -14,8 +14,10 @@ from PIL import Image
 
 import retrieval.cases.migrations as migrations
 import retrieval.loaded
+from retrieval.catalog import Catalog
 from retrieval.config import RetrievalSettings
 from retrieval.engine import Engine
+from retrieval.pool import Pool
 from retrieval.types import Added, Draft, Page, ReferenceChange, SearchOptions, SeriesDraft, Space
 from serving.errors import FailedState
 from tests.unit.engine_model import id_of, import_item
@@ -164,6 +166,46 @@ def test_a_migration_ends_with_the_vectors_that_its_embedder_gives(tmp_path, mon
             with pytest.raises(FailedState) as caught:
                 await engine.search("s", np.ones((1, old.dim), np.float32), options, old.id)
             assert caught.value.reason == "EMBEDDING_SPACE_CHANGED"
+
+    asyncio.run(work())
+
+
+def test_a_migration_under_steady_additions_reads_the_pool_once(tmp_path, monkeypatch):
+    real_switch, real_block = Pool.switch, Catalog.block
+    late, sequences = [5, 6, 7], []
+
+    def block(self, *args):
+        found = real_block(self, *args)
+        if found is not None and args[4] != "patches":
+            sequences.extend(reference.generation for reference in found.references)
+        return found
+
+    async def work():
+        async with opened(tmp_path, embedder="structure", embedder_variants=VARIANTS) as engine:
+            loop = asyncio.get_running_loop()
+
+            def switch(self, *args):
+                if late:  # one more is there at each of the first attempts
+                    n = late.pop(0)
+                    added = asyncio.run_coroutine_threadsafe(engine._embedding.reference(series, picture(n)), loop)
+                    engine._catalog.add("s", Draft(chapter=n), picture(n), added.result(60)[0])
+                return real_switch(self, *args)
+
+            await engine.create_series(SeriesDraft(id="s", embedder="structure"))
+            series = (await engine.get_series("s")).series
+            for n in range(5):
+                await engine.add("s", Draft(chapter=n), picture(n))
+            await engine.load_series("s", "memory")
+            monkeypatch.setattr(Pool, "switch", switch)
+            monkeypatch.setattr(Catalog, "block", block)
+            await engine.migrate_series("s", "wide")
+            while (await engine.get_series("s")).series.migration is not None:
+                await asyncio.sleep(0.01)
+            assert not late
+            assert sorted(sequences) == list(range(1, 9))
+            found = await engine.retrieve("s", Page(picture(2)), SearchOptions(99))
+            assert {hit.reference.chapter for hit in found.found.hits} == set(range(8))
+            assert sorted(sequences) == list(range(1, 9))  # it was in memory
 
     asyncio.run(work())
 
