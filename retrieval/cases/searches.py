@@ -144,6 +144,7 @@ class SearchCases(Core):
 
         Raises:
             Conflict: REFERENCE_GONE, it was removed since.
+            FailedState: REFERENCE_SIZE_WRONG, it was imported with a size that its picture does not have.
         """
         return await self._reading(series_id, self._gallery.show, series_id, wanted, max_side)
 

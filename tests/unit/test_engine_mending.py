@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import threading
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import retrieval.loaded
 from retrieval.duplicates import find_near_duplicates
+from retrieval.gallery import plan
 from retrieval.index import CpuScanner
 from retrieval.pool import Pool
 from retrieval.shelf import Shelf
 from retrieval.store import Environment
-from retrieval.types import Bound, Draft, IndexOptions, NewReference, ReferenceChange, SearchOptions
+from retrieval.types import Bound, Draft, ImportItem, IndexOptions, NewReference, ReferenceChange, SearchOptions
 from serving.errors import FailedState, Overloaded, Unavailable
 from tests.unit.pool_drawings import as_jpeg, page, pool
 from tests.unit.pools import add, id_of, picture, prepared
@@ -284,3 +287,24 @@ def test_what_waited_while_its_series_was_replaced_is_refused_and_writes_nothing
     assert refused == ["SERIES_BUSY"]
     assert catalog.view("s").pool == before
     catalog.close()
+
+
+@pytest.mark.parametrize(("claimed", "box"), [(64, [0, 32, 64, 64]), (64, [40, 40, 64, 64]), (33, [0, 0, 32, 33])])
+def test_a_patch_outside_of_a_picture_that_is_smaller_than_its_import_said_is_refused(tmp_path, claimed, box):
+    file = io.BytesIO()
+    Image.new("RGB", (32, 32), (200, 10, 60)).save(file, "PNG")
+
+    async def work():
+        async with opened(tmp_path) as engine:
+            await made(engine, "s", 0)
+            boxes = np.asarray([box], np.int32)
+            item = ImportItem(Draft(), file.getvalue(), queries(1), boxes, claimed, claimed, "image/png")
+            await engine.import_references("s", "", [item])
+            (hit,) = (await engine.search("s", queries(1), SearchOptions(9))).hits
+            (wanted,) = plan([hit], "patches").wanted
+            with pytest.raises(FailedState) as caught:
+                await engine.show("s", wanted, 0)
+            assert caught.value.reason == "REFERENCE_SIZE_WRONG"
+            assert caught.value.metadata == {"expected": f"{claimed}x{claimed}", "actual": "32x32"}
+
+    asyncio.run(work())
