@@ -6,6 +6,7 @@ character sheets take no part; in any other folder every picture is a page.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ import numpy as np
 from jaxtyping import UInt8
 from natsort import natsorted
 from PIL import Image
+
+from serving.colour import is_in_colour
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
 
@@ -77,3 +80,36 @@ def read_comic(folder: Path, *, limit: int | None = None) -> Comic:
     if not chapters:
         raise ValueError(f"{folder} must hold one sub-folder of colour pages per chapter, found none with a page")
     return Comic(folder.name, chapters)
+
+
+def read_comics(folder: Path, *, limit: int | None = None) -> tuple[Comic, ...]:
+    """The comic in `folder`, or the comics in its sub-folders where it holds no chapters itself, by name.
+
+    Args:
+        folder: of one comic, or of one sub-folder per comic.
+        limit: at most so many pages of each chapter; None: all.
+
+    Raises:
+        ValueError: there is no page in it.
+    """
+    try:
+        return (read_comic(folder, limit=limit),)
+    except ValueError as error:
+        comics = []
+        for inner in natsorted((p for p in folder.iterdir() if p.is_dir()), key=lambda p: p.name):
+            with contextlib.suppress(ValueError):
+                comics.append(read_comic(inner, limit=limit))
+        if not comics:
+            raise error
+        return tuple(comics)
+
+
+def in_colour(comic: Comic) -> tuple[Comic, tuple[ComicPage, ...]]:
+    """The comic without its grey and single-ink pages, and those, by the servers' own rule.
+
+    Such a page cannot be a reference, since the retrieval server rejects it, and is no target, since its grey version
+    is right already.
+    """
+    grey = tuple(page for page in comic.pages if not is_in_colour(page.pixels()))
+    kept = {chapter: tuple(p for p in pages if p not in grey) for chapter, pages in comic.chapters.items()}
+    return Comic(comic.name, {chapter: pages for chapter, pages in kept.items() if pages}), grey

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
+from benchmarks.quality_rows import row_of
 from benchmarks.report import RESULTS
 
-NAMES = {"peppercarrot": "Pepper&Carrot"}
+NAMES = {
+    "peppercarrot": "Pepper&Carrot",
+    "climate_frogs": "Climate Change Explained to Frogs",
+    "oz": "Ozma of Oz (seen style)",
+    "phippy": "Phippy",
+    "potter": "Beatrix Potter (seen style)",
+}
 PROTOCOLS = {
     "B": "B, same chapter",
     "A-truth": "A-truth, across episodes, true references",
@@ -37,50 +45,80 @@ def _cell(figures: dict[str, Any], key: str, form: str) -> str:
     return form.format(figures[key]) if key in figures else ""
 
 
+def made_by(rows: Iterable[dict[str, Any]], name: str) -> str:
+    """The lines under a table whose rows say themselves where they come from; the file's own line where none does."""
+    lines = dict.fromkeys(_made_line(row["made"]) for row in rows if row.get("made"))
+    return "\n\n".join(lines) if lines else provenance(name)
+
+
+def _made_line(made: dict[str, str]) -> str:
+    return f"`{made['command']}` · {made['machine']} · commit {made['commit']} · {made['date']}"
+
+
 def quality() -> str:
     """Overall figures of every comic, protocol and method."""
-    parts = []
+    parts, every = [], []
     for comic, protocols in load("comic_quality")["results"].items():
         for protocol, methods in protocols.items():
-            rows = []
-            for method, f in methods.items():
-                episodes = [e for e in f.get("per_episode", {}).values() if "psnr_gain_db" in e]
-                worst = min((e["psnr_gain_db"] for e in episodes), default=None)
-                rows.append(
-                    [
-                        method,
-                        str(f["n"]),
-                        _cell(f, "psnr_gain_db", "{:+.2f}"),
-                        "" if worst is None else f"{worst:+.2f}",
-                        _cell(f, "ssim", "{:.4f}"),
-                        _cell(f, "ciede", "{:.2f}"),
-                        _cell(f, "ciede_ratio_to_grey", "{:.3f}"),
-                        _cell(f, "colourfulness", "{:.1f}"),
-                    ]
-                )
-            header = [
-                "method",
-                "n",
-                "PSNR gain, dB",
-                "worst chapter, dB",
-                "SSIM",
-                "CIEDE2000",
-                "of grey's",
-                "colourfulness",
+            if methods:
+                title = f"**{NAMES.get(comic, comic)}, {PROTOCOLS[protocol]}**"
+                parts.append("\n\n".join([title, _quality_table(methods), *_left_out(methods)]))
+                every += list(methods.values())
+    return "\n\n".join([*parts, made_by(every, "comic_quality")])
+
+
+def _quality_table(methods: dict[str, dict[str, Any]]) -> str:
+    """One protocol's table; columns that no row has anything for are left out."""
+    header = ["method", "embedder", "n", "PSNR gain, dB", "worst chapter, dB", "SSIM", "CIEDE2000", "of grey's",
+              "colourfulness", "of the truth's"]  # fmt: skip
+    rows = []
+    for key, f in methods.items():
+        episodes = [e for e in f.get("per_episode", {}).values() if "psnr_gain_db" in e]
+        worst = min((e["psnr_gain_db"] for e in episodes), default=None)
+        rows.append(
+            [
+                key.partition("@")[0],
+                f.get("embedder", ""),
+                str(f["n"]),
+                _cell(f, "psnr_gain_db", "{:+.2f}"),
+                "" if worst is None else f"{worst:+.2f}",
+                _cell(f, "ssim", "{:.4f}"),
+                _cell(f, "ciede", "{:.2f}"),
+                _cell(f, "ciede_ratio_to_grey", "{:.3f}"),
+                _cell(f, "colourfulness", "{:.1f}"),
+                _cell(f, "colourfulness_ratio", "{:.2f}"),
             ]
-            parts.append(f"**{NAMES.get(comic, comic)}, {PROTOCOLS[protocol]}**\n\n{table(header, rows)}")
-    return "\n\n".join([*parts, provenance("comic_quality")])
+        )
+    filled = [i for i in range(len(header)) if any(row[i] for row in rows)]
+    return table([header[i] for i in filled], [[row[i] for i in filled] for row in rows])
 
 
-def episodes(comic: str, protocol: str, method: str) -> str:
-    """One method's figures per chapter."""
-    per = load("comic_quality")["results"][comic][protocol][method]["per_episode"]
+def _left_out(methods: dict[str, dict[str, Any]]) -> list[str]:
+    """A sentence on the pages and chapters of the comic that take no part, if there are any."""
+    said = methods.get("truth", {}).get("left_out", {})
+    pages = {what: why for what, why in said.items() if what not in PROTOCOLS}
+    return ["Left out: " + "; ".join(f"{what} ({why})" for what, why in pages.items()) + "."] if pages else []
+
+
+def episodes(comic: str, protocol: str, method: str, embedder: str | None = None) -> str:
+    """One method's figures per chapter; with the embedder last measured where none is named."""
+    per = row_of(load("comic_quality")["results"][comic][protocol], method, embedder)["per_episode"]
     rows = [
         [chapter, str(f["n"]), f"{f['psnr_gain_db']:+.2f}", f"{f['ssim']:.4f}", f"{f['ciede_ratio_to_grey']:.3f}",
          f"{f['colourfulness']:.1f}"]
         for chapter, f in per.items()
     ]  # fmt: skip
     return table(["chapter", "n", "PSNR gain, dB", "SSIM", "CIEDE2000 of grey's", "colourfulness"], rows)
+
+
+def worst_pages(comic: str, protocol: str, method: str, embedder: str | None = None) -> str:
+    """The pages on which a method gains least over grey."""
+    row = row_of(load("comic_quality")["results"][comic][protocol], method, embedder)
+    rows = [
+        [f["page"], f"{f['psnr_gain_db']:+.2f}", f"{f['ciede_ratio_to_grey']:.3f}", f"{f['colourfulness']:.1f}"]
+        for f in row.get("worst_pages", ())
+    ]
+    return table(["page", "PSNR gain, dB", "CIEDE2000 of grey's", "colourfulness"], rows)
 
 
 def recall() -> str:

@@ -69,16 +69,34 @@ class Pair:
 
 
 @contextmanager
-def both(folder: Path, *, workers: int = 2) -> Iterator[Pair]:
-    """Both servers with their data below `folder`, stopped at the end."""
-    retrieval = start("retrieval-server", folder, "--data", str(folder / "data"))
+def both(
+    folder: Path, *, workers: int | None = 2, embedder: str | None = None, backend: str | None = None
+) -> Iterator[Pair]:
+    """Both servers with their data below `folder`, stopped at the end.
+
+    Args:
+        folder: for data and logs.
+        workers: processes of the colouriser; None: the server's default.
+        embedder: of series that name none; None: the server's default.
+        backend: of pages that name none; None: the server's default.
+    """
+    retrieval = start("retrieval-server", folder, "--data", str(folder / "data"), *_flag("--embedder", embedder))
     try:
         colorizer = start(
-            "colorizer-server", folder, "--retrieval", retrieval.address, "--workers", str(workers)
-        )  # fmt: skip
+            "colorizer-server",
+            folder,
+            "--retrieval",
+            retrieval.address,
+            *_flag("--workers", workers),
+            *_flag("--backend", backend),
+        )
         try:
             yield Pair(retrieval, colorizer)
         finally:
             stop(colorizer)
     finally:
         stop(retrieval)
+
+
+def _flag(name: str, value: object) -> tuple[str, ...]:
+    return () if value is None else (name, str(value))

@@ -23,8 +23,8 @@ import numpy as np
 from jaxtyping import Float32
 from PIL import Image
 
-from benchmarks.comic_quality import grey_png
 from benchmarks.comics import Comic, ComicPage, read_comic
+from benchmarks.protocols import grey_png
 from benchmarks.report import RESULTS, write_results
 from benchmarks.servers import both, start, stop
 from panelhue import (

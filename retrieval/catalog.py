@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import Float32
@@ -16,7 +17,9 @@ from retrieval.ledger import (
     no_such_series,
     pool_of,
     reference_of,
+    series_of,
 )
+from retrieval.references import PatchBlock
 from retrieval.series import SeriesCatalog
 from retrieval.transaction import BLOBS, Reader
 from retrieval.types import (
@@ -145,6 +148,15 @@ class Catalog(SeriesCatalog):
         """
         return self._shelf.read(series_id, lambda view: references.patches(view, after, limit, database))
 
+    def block(
+        self, series_id: str, known: Mapping[int, Reference], after: int, limit: int, database: str
+    ) -> PatchBlock | None:
+        """The patches of known references (by sequence number) among the next `limit` behind the number `after`.
+
+        None where there are no more, of unknown ones neither. Errors as of `patches`.
+        """
+        return self._shelf.read(series_id, lambda view: references.block(view, known, after, limit, database))
+
     def vectors(
         self, series_id: str, sequences: Sequence[int], database: str | None = None
     ) -> list[Float32[np.ndarray, "n dim"]]:
@@ -248,16 +260,31 @@ class Catalog(SeriesCatalog):
         self._shelf.write(series_id, lambda txn: migration.begin(txn, embedder, space, change))
         return self.view(series_id)
 
-    def put_migrated(self, series_id: str, patches: Sequence[StoredPatches]) -> SeriesView:
+    def put_migrated(
+        self, series_id: str, patches: Sequence[StoredPatches], digests: Mapping[int, bytes] = MappingProxyType({})
+    ) -> SeriesView:
         """Stores vectors of the new space; those of references that were removed meanwhile are passed over.
+
+        `digests` of the patches, by sequence number, as far as they are known, become the references' own with the
+        switch if the new space cuts pictures otherwise.
 
         Raises:
             FailedState: NO_MIGRATION.
             ShapeMismatch: their length is not that of the new space.
         """
         room = sum(patch.vectors.nbytes + references.RECORD_BYTES for patch in patches)
-        self._shelf.write(series_id, lambda txn: migration.put_migrated(txn, patches), room)
+        self._shelf.write(series_id, lambda txn: migration.put_migrated(txn, patches, digests), room)
         return self.view(series_id)
+
+    def lacking(self, series_id: str) -> list[int]:
+        """Sequence numbers of references that lack vectors in the new space, in order.
+
+        Raises:
+            FailedState: NO_MIGRATION.
+
+        Cost: reads keys alone.
+        """
+        return self._shelf.read(series_id, lambda view: migration.missing(view, series_of(view)))
 
     def note_problem(self, series_id: str, problem: str) -> SeriesView:
         """Notes why the migration does not go on, a sentence; vectors that come after all clear it.

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Int32
 
 from retrieval.batching import Batching
 from retrieval.config import VECTORS_ONLY, EmbedderVariant, RetrievalSettings
@@ -40,6 +40,7 @@ class Embedding:
         self._pool = Batching(pool, self._most, settings.picture_seconds)
         # by embedder: pictures to add never fill the queue before a search
         self._ingest = {name: asyncio.Semaphore(settings.workers * self._most(name)) for name in self._forms}
+        self._digests = asyncio.Semaphore(settings.workers)
         self._searches = 0
         self._max_searches = settings.max_searches
         self._spaces: dict[str, Space] = {}
@@ -56,7 +57,7 @@ class Embedding:
 
     def _most(self, name: str) -> int:
         """How many pictures one call should embed: a weight-free embedder gains nothing by more than one."""
-        return self._together if self._forms[name].embedder == "open_clip" else 1
+        return self._together if name and self._forms[name].embedder == "open_clip" else 1
 
     async def start(self) -> None:
         """Returns when the workers are ready.
@@ -81,6 +82,7 @@ class Embedding:
             raise NotFound(f"an embedder is one of {', '.join(self.names)}, got {name!r}", reason="NO_SUCH_EMBEDDER")
         if name not in self._spaces:
             done, _ = await self._run(Work("space", name))
+            assert done.space is not None  # what was asked for
             self._spaces[name] = done.space
         return self._spaces[name]
 
@@ -132,6 +134,17 @@ class Embedding:
             done, timing = await self._run(Work("reference", name, data, muted, stored))
         assert done.prepared is not None  # what was asked for
         return done.prepared, timing
+
+    async def digest(self, data: bytes, boxes: Int32[np.ndarray, "n 4"]) -> bytes:
+        """The digest of a picture's patches.
+
+        Raises:
+            InvalidInput: IMAGE_UNREADABLE, IMAGE_TOO_LARGE or IMAGE_TOO_SMALL.
+            Unavailable, Timeout: the worker died, or took too long.
+        """
+        async with self._digests:
+            done, _ = await self._run(Work("digest", "", data, boxes=boxes))
+        return done.digest
 
     async def page(self, series: Series, data: bytes) -> tuple[Float32[np.ndarray, "4 dim"], int, int, Timing]:
         """The vectors of a page's corners, and its width and height in pixels.

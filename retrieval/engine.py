@@ -18,13 +18,25 @@ class Engine(SeriesCases, ReferenceCases, SearchCases, HygieneCases, BackgroundC
     """
 
     async def start(self) -> None:
-        """Opens the data folder and makes the default embedder ready.
+        """As `open` and `complete`."""
+        await self.open()
+        await self.complete()
+
+    async def open(self) -> None:
+        """Opens the data folder; what needs no embedder is served from now on, and what needs one waits for it.
 
         Raises:
-            FailedState: FAISS, an embedder's package or its weights are missing; or the data folder is not ours.
+            FailedState: FAISS is missing, or the data folder is not ours.
             CorruptData: the data folder is damaged.
         """
         await self._open()
+
+    async def complete(self) -> None:
+        """Makes the default embedder ready, and begins what the server does by itself.
+
+        Raises:
+            FailedState: an embedder's package or its weights are missing.
+        """
         if self.settings.embedder != VECTORS_ONLY:
             await self._embedding.start()
             await self._embedding.space(self.settings.embedder)

@@ -14,8 +14,8 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from retrieval.catalog import Catalog
-from retrieval.types import Hit, Shown, Wanted
-from serving.errors import Conflict, NotFound
+from retrieval.types import Hit, Reference, Shown, Wanted
+from serving.errors import Conflict, FailedState, NotFound
 from serving.geometry import Box
 from serving.images import ImageLimits, decode_picture, encode_picture
 
@@ -67,6 +67,7 @@ class Gallery:
 
         Raises:
             Conflict: REFERENCE_GONE, it was removed since it was found.
+            FailedState: REFERENCE_SIZE_WRONG, the box is not inside the picture: it was imported with another size.
             CorruptData: what is stored is damaged.
 
         Cost: the first patch of a reference decodes it, 10 to 40 ms a megapixel; the others cut and encode.
@@ -84,6 +85,7 @@ class Gallery:
                 retry_after=0.0,
             ) from error
         box = wanted.box
+        _check_inside(box, pixels, reference)
         patch = _shrunk(pixels[box.y0 : box.y1, box.x0 : box.x1], max_side)
         return Shown(encode_picture(patch, "image/png"), "image/png", patch.shape[1], patch.shape[0])
 
@@ -119,6 +121,18 @@ class Gallery:
             self._bytes += pixels.nbytes
             while self._bytes > self._cache_bytes:
                 self._bytes -= self._cache.popitem(last=False)[1].nbytes
+
+
+def _check_inside(box: Box, pixels: UInt8[np.ndarray, "h w 3"], reference: Reference) -> None:
+    """Returns if the box lies in the picture; a reference's size is what its importer said, and nobody else looked."""
+    height, width = pixels.shape[:2]
+    if box.x1 > width or box.y1 > height:
+        raise FailedState(
+            f"reference {reference.id} was imported as {reference.width} x {reference.height} pixels, and its picture "
+            f"has {width} x {height}, where the box {tuple(box)} does not fit; import it anew",
+            reason="REFERENCE_SIZE_WRONG",
+            metadata={"expected": f"{reference.width}x{reference.height}", "actual": f"{width}x{height}"},
+        )
 
 
 def _shrunk(pixels: UInt8[np.ndarray, "h w 3"], max_side: int) -> UInt8[np.ndarray, "h2 w2 3"]:

@@ -11,7 +11,8 @@ from retrieval.bounds import Table
 from retrieval.catalog import Catalog
 from retrieval.index import NO_KEY, SEGMENT_ROWS, Index, Precision, Recall, Scanner
 from retrieval.index.structures import Kind
-from retrieval.types import FP16, PoolState, Reference, Series, StoredPatches
+from retrieval.references import PatchBlock
+from retrieval.types import FP16, PoolState, Reference, Series
 from retrieval.view import View
 from serving.errors import Conflict, CorruptData, FailedState
 
@@ -90,21 +91,20 @@ class Loaded:
         self.note = ""  # why the series is not searched as its options ask
         self.tried = 0  # rows when an approximate search was last built, or was not good enough
 
-    def append(self, references: Sequence[Reference], patches: Sequence[StoredPatches]) -> None:
+    def append(self, block: PatchBlock) -> None:
         """Adds references with their patches, all at once."""
-        if not references:
+        if not block.references:
             return
-        places = [self.table.add(reference) for reference in references]
-        self.references.extend(references)
-        self.source.sequences.extend(one.sequence for one in patches)
-        counts = [len(one.vectors) for one in patches]
-        keys = [NO_KEY if reference.chapter is None else reference.chapter for reference in references]
+        places = [self.table.add(reference) for reference in block.references]
+        self.references.extend(block.references)
+        self.source.sequences.extend(reference.generation for reference in block.references)
+        keys = [NO_KEY if reference.chapter is None else reference.chapter for reference in block.references]
         self.index.append(
-            np.concatenate([one.vectors for one in patches]),
-            np.repeat(np.asarray(places, np.int32), counts),
-            np.concatenate([np.arange(count, dtype=np.int32) for count in counts]),
-            np.concatenate([one.boxes for one in patches]),
-            np.repeat(np.asarray(keys, np.int64), counts),
+            block.vectors,
+            np.repeat(np.asarray(places, np.int32), block.counts),
+            np.concatenate([np.arange(count, dtype=np.int32) for count in block.counts]),
+            block.boxes,
+            np.repeat(np.asarray(keys, np.int64), block.counts),
         )
 
     def change(self, references: Sequence[Reference]) -> None:
@@ -167,24 +167,21 @@ class Loaded:
         return POOL_BYTES + len(self.references) * REFERENCE_BYTES + self.index.bytes
 
 
-def batches(
-    catalog: Catalog, series: Series, known: Mapping[int, Reference], after: int = 0
-) -> Iterator[tuple[list[Reference], list[StoredPatches]]]:
+def batches(catalog: Catalog, series: Series, known: Mapping[int, Reference], after: int = 0) -> Iterator[PatchBlock]:
     """The known references behind a sequence number and their patches, in order of insertion, some at a time.
 
     Those that have no vectors in the series' database are left out.
     """
-    while batch := catalog.patches(series.id, after, LOAD_BATCH, series.patches):
-        after = batch[-1].sequence
-        patches = [one for one in batch if one.sequence in known]
-        yield [known[one.sequence] for one in patches], patches
+    while (block := catalog.block(series.id, known, after, LOAD_BATCH, series.patches)) is not None:
+        after = block.last
+        yield block
 
 
 def read(catalog: Catalog, series: Series, scanner: Scanner, known: Mapping[int, Reference]) -> Loaded:
     """Those of the known references that have vectors in the series' database."""
     loaded = Loaded(catalog, series, scanner)
-    for references, patches in batches(catalog, series, known):
-        loaded.append(references, patches)
+    for block in batches(catalog, series, known):
+        loaded.append(block)
     return loaded
 
 
@@ -209,11 +206,14 @@ def load(catalog: Catalog, series: Series, scanner: Scanner, as_of: int = 0) -> 
     return loaded, state
 
 
-def catch_up(catalog: Catalog, loaded: Loaded, before: Mapping[int, Reference], now: Mapping[int, Reference]) -> None:
-    """Takes over what has changed of a pool since it was read, when it held `before`."""
-    held = set(loaded.source.sequences)
-    loaded.remove([before[sequence].id for sequence in held if sequence not in now])
-    loaded.change([now[sequence] for sequence in held if sequence in now and now[sequence] != before[sequence]])
-    new = {sequence: reference for sequence, reference in now.items() if sequence not in before}
-    for references, patches in batches(catalog, loaded.series, new, max(before, default=0)):
-        loaded.append(references, patches)
+def catch_up(catalog: Catalog, loaded: Loaded, now: Mapping[int, Reference]) -> None:
+    """Takes over what has changed of a pool since it was read, so that it holds `now` as far as that has vectors.
+
+    Cost: reads the vectors of what is new alone.
+    """
+    held = {reference.generation: reference for reference in loaded.references if reference is not None}
+    loaded.remove([reference.id for sequence, reference in held.items() if sequence not in now])
+    loaded.change([now[n] for n, reference in held.items() if n in now and now[n] != reference])
+    new = {sequence: reference for sequence, reference in now.items() if sequence not in held}
+    for block in batches(catalog, loaded.series, new, min(new) - 1) if new else ():
+        loaded.append(block)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from retrieval import records
@@ -18,7 +18,7 @@ from retrieval.ledger import (
     reference_of,
     series_of,
 )
-from retrieval.transaction import REFERENCES, REMOVED, Reader, Writer
+from retrieval.transaction import DIGESTS, REFERENCES, REMOVED, Reader, Writer
 from retrieval.types import Migration, Series, Space, StoredPatches
 from serving.errors import FailedState, ShapeMismatch
 
@@ -51,6 +51,7 @@ def begin(txn: Writer, embedder: str, space: Space, change: Change) -> Series:
         raise FailedState(f"series {series.id!r} has the space {space.id} already", reason="SAME_SPACE")
     database = _next_database(txn)
     txn.make(database)
+    txn.empty(DIGESTS)  # an earlier version knows nothing of what it may have left there
     after = replace(series, migration=Migration(embedder, space, database.decode(), start_ns=change.now))
     put_series(txn, after)
     return after
@@ -62,8 +63,14 @@ def _next_database(view: Reader) -> bytes:
     return FIRST_PATCHES + b".%d" % (1 + max(numbers, default=1))
 
 
-def put_migrated(txn: Writer, patches: Sequence[StoredPatches]) -> Series:
+def put_migrated(txn: Writer, patches: Sequence[StoredPatches], digests: Mapping[int, bytes]) -> Series:
     """Stores vectors of the new space; those of references that were removed meanwhile are passed over.
+
+    Args:
+        txn: the transaction.
+        patches: the vectors.
+        digests: of the patches, by sequence number, as far as they are known; kept until the switch where the new
+            space cuts pictures otherwise.
 
     Raises:
         FailedState: NO_MIGRATION.
@@ -84,6 +91,8 @@ def put_migrated(txn: Writer, patches: Sequence[StoredPatches]) -> Series:
         key = number_key(patch.sequence)
         done += txn.look(database, key) is None
         txn.put(database, key, records.write_patches(patch))
+        if digests.get(patch.sequence) and migration.space.crop_recipe != series.space.crop_recipe:
+            txn.put(DIGESTS, key, records.pack(records.DIGEST, digests[patch.sequence]))
     after = max([migration.after, *(patch.sequence for patch in patches)])
     series = replace(series, migration=replace(migration, after=after, done=migration.done + done, problem=""))
     put_series(txn, series)
@@ -149,19 +158,26 @@ def switch(txn: Writer, change: Change) -> list[int]:
     )
     txn.empty(series.patches.encode())
     if migration.space.crop_recipe != series.space.crop_recipe:
-        _forget_digests(txn)
+        _renew_digests(txn)
     return []
 
 
-def _forget_digests(txn: Writer) -> None:
-    """Takes the digests from all records: they are of patches that were cut otherwise. They are made anew when needed.
+def _renew_digests(txn: Writer) -> None:
+    """Gives all records the digests that came with the new vectors: theirs are of patches that were cut otherwise.
+
+    A record for which none came has none then; it is made anew when it is needed.
 
     Cost: reads every reference's record, and writes it.
     """
-    for key in txn.keys(REFERENCES, b""):
+    for key in txn.keys(REFERENCES):
         reference = reference_of(txn, key)
-        if reference is not None and reference.digest:
-            txn.put(REFERENCES, key, records.write_reference(replace(reference, digest=b"")))
+        assert reference is not None  # its key is there
+        place = number_key(reference.generation)
+        value = txn.look(DIGESTS, place)
+        new = b"" if value is None else bytes(records.unpack(records.DIGEST, value, txn.where(DIGESTS, place)))
+        if new != reference.digest:
+            txn.put(REFERENCES, key, records.write_reference(replace(reference, digest=new)))
+    txn.empty(DIGESTS)
 
 
 def cancel(txn: Writer) -> Series:
@@ -172,6 +188,7 @@ def cancel(txn: Writer) -> Series:
     """
     series = series_of(txn)
     txn.empty(migration_of(series).database.encode())
+    txn.empty(DIGESTS)
     series = replace(series, migration=None)
     put_series(txn, series)
     return series

@@ -9,11 +9,15 @@ from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
-from prometheus_client import Counter, Gauge
+from prometheus_client import Counter, Gauge, Histogram
 
 from retrieval.pool import Pool
 
 BYTES = Gauge("panelhue_pools_bytes", "Bytes that pools take.", ["tier"])
+RESIDENTS = Gauge("panelhue_pools_resident", "Pools in memory.")
+LOADS = Counter("panelhue_pools_loads_total", "Pools read into memory.")
+LOOKS = Counter("panelhue_pools_looks_total", "Searches by where their pool was.", ["found"])
+LOAD_SECONDS = Histogram("panelhue_pools_load_seconds", "Time to read a pool.")
 EVICTIONS = Counter("panelhue_pools_evictions_total", "Pools that had to go.", ["tier"])
 
 Key = tuple[str, int]  # the series, and the generation that was asked for; 0: as it is now
@@ -32,6 +36,15 @@ class Held:
     placing: asyncio.Lock = field(default_factory=asyncio.Lock)  # held while it is on its way to the device
     refused: int = 0  # what it would have taken on the device when that refused it
     last_use_ns: int = field(default_factory=time.time_ns)
+
+
+@dataclass(eq=False)
+class Coming:
+    """A pool that is being read."""
+
+    task: asyncio.Task[Held | None]
+    waiters: int = 0  # each of them is a user once it is there
+    held: Held | None = None
 
 
 class Placement:

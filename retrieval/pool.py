@@ -6,24 +6,20 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+import structlog
+
 from retrieval.catalog import Catalog, no_such_series
 from retrieval.index import GpuScanner, Scanner
 from retrieval.loaded import APPROXIMATE_ROWS, Loaded, catch_up, expected_bytes, load, read
+from retrieval.references import block_of
 from retrieval.streamed import streamed
-from retrieval.types import (
-    EXACT,
-    NewReference,
-    PoolState,
-    Reference,
-    Series,
-    SeriesView,
-    Stored,
-    StoredPatches,
-)
+from retrieval.types import EXACT, NewReference, PoolState, Reference, Series, SeriesView, Stored
 from retrieval.view import View
-from serving.errors import Conflict, FailedState, Unavailable
+from serving.errors import Conflict, FailedState, ServiceError, Unavailable
 
 COMPACTION_SHARE = 0.2  # of a segment's rows that may be dead before it is rewritten
+
+log = structlog.get_logger("panelhue.retrieval")
 
 
 class Pool:
@@ -42,6 +38,7 @@ class Pool:
     def __init__(self, catalog: Catalog, series_id: str, scanner: Scanner, as_of: int = 0) -> None:
         self.series_id, self.as_of = series_id, as_of
         self._catalog, self.scanner = catalog, scanner
+        self._unsure = False  # whether the store may hold a change that is not in memory
         self._lock = threading.Lock()  # held by whoever changes the pool
         self._swap = threading.Lock()  # held for two assignments
         self._loaded: Loaded | None = None
@@ -119,6 +116,7 @@ class Pool:
         """Frees the memory, and gives what was there; views that are in use keep theirs. Does not wait."""
         with self._swap:
             loaded, self._loaded, self._published = self._loaded, None, None
+            self._unsure = False
         return loaded
 
     def place(self) -> bool:
@@ -130,8 +128,7 @@ class Pool:
 
     def displace(self) -> None:
         """Frees the device's memory."""
-        loaded = self._loaded
-        if loaded is not None:
+        if (loaded := self._loaded) is not None:
             loaded.index.drop_from_device()
         self._renew(loaded)
 
@@ -152,12 +149,12 @@ class Pool:
         self._renew(loaded)
         return sum(s.rows for s in before.sealed) - sum(s.rows for s in after.sealed[: len(before.sealed)])
 
-    def prepare(self) -> tuple[Loaded, dict[int, Reference]]:
-        """The pool read anew from the store, and the references that it was made of; see `exchange`."""
+    def prepare(self) -> Loaded:
+        """The pool read anew from the store; see `exchange`."""
         known, _ = self._catalog.known(self.series_id)
-        return read(self._catalog, self._series(), self.scanner, known), known
+        return read(self._catalog, self._series(), self.scanner, known)
 
-    def exchange(self, prepared: Loaded, known: dict[int, Reference]) -> int:
+    def exchange(self, prepared: Loaded) -> int:
         """Puts what `prepare` gave in the place of what is in memory; how many rows of removed references went.
 
         Raises:
@@ -168,7 +165,7 @@ class Pool:
             if series.patches != prepared.series.patches:
                 raise Conflict(f"series {self.series_id!r} was switched to another space", reason="POOL_CHANGED")
             now, state = self._catalog.known(self.series_id)
-            catch_up(self._catalog, prepared, known, now)
+            catch_up(self._catalog, prepared, now)
             prepared.series = series
             if old is None:  # it left the memory meanwhile; nothing is to come back by itself
                 return 0
@@ -225,7 +222,39 @@ class Pool:
         """
         with self._lock:
             self._refuse_retired()
-            yield
+            try:
+                yield
+            except BaseException as error:
+                self._compare(error)
+                raise
+
+    def _compare(self, error: BaseException) -> None:
+        """Frees the memory if a change that failed is in the store all the same: it is read anew when it is used."""
+        if not isinstance(error, ServiceError):
+            self.unload()
+            return
+        loaded = self._loaded
+        try:
+            now = self._catalog.view(self.series_id)
+        except ServiceError:  # the disk fails still; searches go on with what is in memory
+            self._unsure = True
+            return
+        if loaded is not None and (now.pool.generation, now.series) != (self._generation(), loaded.series):
+            self.unload()
+
+    @contextmanager
+    def _following(self) -> Iterator[Loaded | None]:
+        """What is in memory, to be brought up to the store, where the change is; None: nothing is.
+
+        The change holds whatever happens here: if this fails the memory is freed, and read anew when it is used.
+        """
+        if self._unsure:
+            self.unload()
+        try:
+            yield self._loaded
+        except Exception:
+            log.exception("a pool is read anew: what was stored could not be taken over", series=self.series_id)
+            self.unload()
 
     def _refuse_retired(self) -> None:
         if self.retired and self._replaced:
@@ -252,16 +281,15 @@ class Pool:
         """As `Catalog.add_many`; what is new is in every view that is taken after this returns."""
         with self.changing():
             stored, state = self._catalog.add_many(self.series_id, items, still=self._refuse_retired)
-            loaded = self._loaded
-            new = [(one.reference, item.prepared) for one, item in zip(stored, items, strict=True) if one.new]
-            if new and loaded is not None:
-                patches = [
-                    StoredPatches(reference.id, reference.generation, prepared.vectors, prepared.boxes)
-                    for reference, prepared in new
-                    if reference is not None
+            with self._following() as loaded:
+                new = [
+                    (one.reference, item.prepared)
+                    for one, item in zip(stored, items, strict=True)
+                    if one.new and one.reference is not None
                 ]
-                loaded.append([reference for reference, _ in new if reference is not None], patches)
-                self._publish(loaded, state.generation)
+                if new and loaded is not None:
+                    loaded.append(block_of(new))
+                    self._publish(loaded, state.generation)
         return stored, state
 
     def change(self, reference_id: str, work: Callable[[Reference], Reference]) -> tuple[Reference, PoolState]:
@@ -270,10 +298,10 @@ class Pool:
             reference, state = self._catalog.change_reference(
                 self.series_id, reference_id, work, still=self._refuse_retired
             )
-            loaded = self._loaded
-            if loaded is not None:
-                loaded.change([reference])
-                self._publish(loaded, state.generation)
+            with self._following() as loaded:
+                if loaded is not None:
+                    loaded.change([reference])
+                    self._publish(loaded, state.generation)
         return reference, state
 
     def remove(
@@ -284,21 +312,21 @@ class Pool:
             gone, state = self._catalog.remove(
                 self.series_id, reference_ids, allow_missing=allow_missing, purge=purge, still=self._refuse_retired
             )
-            loaded = self._loaded
-            if gone and loaded is not None:
-                loaded.remove([reference.id for reference in gone])
-                self._publish(loaded, state.generation)
+            with self._following() as loaded:
+                if gone and loaded is not None:
+                    loaded.remove([reference.id for reference in gone])
+                    self._publish(loaded, state.generation)
         return gone, state
 
     def mark(self, marks: dict[str, str]) -> PoolState:
         """As `Catalog.mark`."""
         with self.changing():
             state = self._catalog.mark(self.series_id, marks, still=self._refuse_retired)
-            loaded = self._loaded
-            if loaded is not None:
-                found = (self._catalog.find(self.series_id, reference_id) for reference_id in marks)
-                loaded.change([reference for reference in found if reference is not None])
-                self._publish(loaded, state.generation)
+            with self._following() as loaded:
+                if loaded is not None:
+                    found = (self._catalog.find(self.series_id, reference_id) for reference_id in marks)
+                    loaded.change([reference for reference in found if reference is not None])
+                    self._publish(loaded, state.generation)
         return state
 
     def change_series(self, change: Callable[[], SeriesView]) -> SeriesView:
@@ -318,10 +346,10 @@ class Pool:
 
     def _changed(self, change: Callable[[], SeriesView]) -> SeriesView:
         view = change()
-        loaded = self._loaded
-        if loaded is not None:
-            loaded.series = view.series
-            self._publish(loaded, self._generation())
+        with self._following() as loaded:
+            if loaded is not None:
+                loaded.series = view.series
+                self._publish(loaded, self._generation())
         return view
 
     def _check_migration(self, target: Series) -> None:
@@ -329,15 +357,15 @@ class Pool:
         if wanted is None or now is None or (wanted.space, wanted.start_ns) != (now.space, now.start_ns):
             raise FailedState(f"series {self.series_id!r}: the migration was cancelled", reason="NO_MIGRATION")
 
-    def switch(self, target: Series, prepared: Loaded | None, known: dict[int, Reference]) -> list[int]:
+    def switch(self, target: Series, prepared: Loaded | None) -> list[int]:
         """Gives the series the space that it migrates to, in the store and in memory.
 
         Searches go on in the old space until the new one is published, whole.
 
         Args:
             target: the series as it will be, with the migration that makes it so.
-            prepared: the pool in the new space, as `known` says; None: it is not to be in memory.
-            known: what `prepared` was made of.
+            prepared: the pool in the new space as it was a while ago, which is brought up to date; None: it is not to
+                be in memory.
 
         Returns:
             Sequence numbers of references that lack vectors in the new space, and then nothing was changed.
@@ -346,7 +374,7 @@ class Pool:
             self._check_migration(target)
             if prepared is not None:
                 now, _ = self._catalog.known(self.series_id)
-                catch_up(self._catalog, prepared, known, now)
+                catch_up(self._catalog, prepared, now)
             lacking = self._catalog.switch(self.series_id)
             if lacking:
                 return lacking

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 import numpy as np
+from jaxtyping import Float32, Int32
 
 from retrieval.types import (
     IndexOptions,
@@ -33,7 +34,7 @@ from serving.errors import CorruptData, FailedState
 FORMAT_VERSION = 2
 MAGIC = b"PNLH"
 HEADER = struct.Struct("<4sBcHI")  # magic, version, kind, zero, CRC-32
-SERIES, POOL, REFERENCE, BLOB, PATCHES, PAST, GONE = b"s", b"p", b"r", b"b", b"v", b"h", b"g"  # kinds
+SERIES, POOL, REFERENCE, BLOB, PATCHES, PAST, GONE, DIGEST = b"s", b"p", b"r", b"b", b"v", b"h", b"g", b"d"  # kinds
 PATCHES_HEAD = struct.Struct("<32sII")  # reference id, number of patches, length of a vector
 
 Bytes = bytes | memoryview
@@ -231,6 +232,16 @@ def read_patches(value: Bytes, sequence: int, where: str) -> StoredPatches:
     Raises:
         CorruptData, FailedState: as `unpack`.
     """
+    reference_id, boxes, vectors = look_at_patches(value, where)
+    return StoredPatches(reference_id.hex(), sequence, vectors.copy(), boxes.copy())
+
+
+def look_at_patches(value: Bytes, where: str) -> tuple[bytes, Int32[np.ndarray, "n 4"], Float32[np.ndarray, "n dim"]]:
+    """A reference's id, boxes and vectors where they lie in the value; gone with it.
+
+    Raises:
+        CorruptData, FailedState: as `unpack`.
+    """
     payload = unpack(PATCHES, value, where)
     reference_id, count, dim = PATCHES_HEAD.unpack_from(payload) if len(payload) >= PATCHES_HEAD.size else (b"", 0, 0)
     if len(payload) != PATCHES_HEAD.size + count * (16 + 4 * dim):
@@ -239,4 +250,4 @@ def read_patches(value: Bytes, sequence: int, where: str) -> StoredPatches:
         )
     boxes = np.frombuffer(payload, "<i4", count * 4, PATCHES_HEAD.size).reshape(count, 4)
     vectors = np.frombuffer(payload, "<f4", count * dim, PATCHES_HEAD.size + 16 * count).reshape(count, dim)
-    return StoredPatches(reference_id.hex(), sequence, vectors.copy(), boxes.copy())
+    return reference_id, boxes, vectors

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Int32
 
 from retrieval import history, records
 from retrieval.ledger import (
@@ -28,6 +29,7 @@ from retrieval.types import (
     Draft,
     NewReference,
     PoolState,
+    Prepared,
     Provenance,
     Quota,
     Reference,
@@ -197,6 +199,59 @@ def patches(view: Reader, after: int, limit: int, database: str | None) -> list[
             break
         found.append(records.read_patches(value, number_of(key), view.where(name, key)))
     return found
+
+
+@dataclass(frozen=True, eq=False)
+class PatchBlock:
+    """The patches of some references, one after the other: what is read of many at once costs one copy."""
+
+    last: int  # sequence number up to which the store was read
+    references: tuple[Reference, ...]
+    counts: tuple[int, ...]  # patches of each
+    boxes: Int32[np.ndarray, "rows 4"]  # as StoredPatches
+    vectors: Float32[np.ndarray, "rows dim"]
+
+    def split(self) -> Iterator[StoredPatches]:
+        """The patches of each reference, as views."""
+        first = 0
+        for reference, count in zip(self.references, self.counts, strict=True):
+            rows = slice(first, first + count)
+            yield StoredPatches(reference.id, reference.generation, self.vectors[rows], self.boxes[rows])
+            first += count
+
+
+def block_of(new: Sequence[tuple[Reference, Prepared]]) -> PatchBlock:
+    """References, at least one, with what was stored of them."""
+    return PatchBlock(
+        new[-1][0].generation,
+        tuple(reference for reference, _ in new),
+        tuple(len(prepared.vectors) for _, prepared in new),
+        np.concatenate([prepared.boxes for _, prepared in new]),
+        np.concatenate([prepared.vectors for _, prepared in new]),
+    )
+
+
+def block(view: Reader, known: Mapping[int, Reference], after: int, limit: int, database: str) -> PatchBlock | None:
+    """The patches of known references among the next `limit` behind the number `after`; None where there are none."""
+    name, last, references = database.encode(), 0, []
+    boxes, vectors = [np.zeros((0, 4), np.int32)], list[Float32[np.ndarray, "_ dim"]]()
+    for key, value in islice(view.items(name, number_key(after)), limit):
+        last = number_of(key)
+        reference = known.get(last)
+        if reference is not None:
+            _, some, rows = records.look_at_patches(value, view.where(name, key))
+            references.append(reference)
+            boxes.append(some)
+            vectors.append(rows)
+    if not last:
+        return None
+    return PatchBlock(
+        last,
+        tuple(references),
+        tuple(map(len, vectors)),
+        np.concatenate(boxes),
+        np.concatenate(vectors) if vectors else np.zeros((0, 0), np.float32),
+    )
 
 
 def vectors(view: Reader, sequences: Sequence[int], database: bytes) -> list[Float32[np.ndarray, "n dim"] | None]:

@@ -17,17 +17,15 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 import structlog
-from prometheus_client import Counter, Gauge, Histogram
 
 from retrieval.catalog import Catalog
 from retrieval.index import GpuScanner, Scanner
-from retrieval.placement import BYTES, EVICTIONS, Held, Key, Placement
+from retrieval.placement import BYTES, EVICTIONS, LOAD_SECONDS, LOADS, LOOKS, RESIDENTS, Coming, Held, Key, Placement
 from retrieval.pool import Pool
 from retrieval.upkeep_types import Resident, Tier
 from retrieval.view import View
@@ -36,23 +34,10 @@ from serving.errors import Overloaded, ServiceError
 PATIENCE = 5.0  # seconds that a load waits for room; then the pool is searched in the store
 MOMENT = 1.0  # seconds that what is to replace a pool waits for room
 LOADERS = 2  # pools read at once: one waits for the disk while the other one's vectors are checked
-RESIDENTS = Gauge("panelhue_pools_resident", "Pools in memory.")
-LOADS = Counter("panelhue_pools_loads_total", "Pools read into memory.")
-LOOKS = Counter("panelhue_pools_looks_total", "Searches by where their pool was.", ["found"])
-LOAD_SECONDS = Histogram("panelhue_pools_load_seconds", "Time to read a pool.")
 
 T = TypeVar("T")
 
 log = structlog.get_logger("panelhue.retrieval")
-
-
-@dataclass(eq=False)
-class _Coming:
-    """A pool that is being read."""
-
-    task: asyncio.Task[Held | None]
-    waiters: int = 0  # each of them is a user once it is there
-    held: Held | None = None
 
 
 class Residency:
@@ -73,7 +58,7 @@ class Residency:
         self._held: dict[Key, Held] = {}
         self._order: OrderedDict[Key, None] = OrderedDict()  # those not pinned, least recently used first
         self._generations: dict[str, set[int]] = {}  # by series: which of its keys are held
-        self._coming: dict[Key, _Coming] = {}
+        self._coming: dict[Key, Coming] = {}
         # A pool that nobody holds and nobody uses is forgotten: ten thousand series at rest take no memory.
         self._pools: WeakValueDictionary[Key, Pool] = WeakValueDictionary()
         self._admitting = asyncio.Lock()
@@ -166,8 +151,8 @@ class Residency:
 
     # -- loads
 
-    def _begin(self, key: Key) -> _Coming:
-        coming = self._coming[key] = _Coming(self._task(self._load(key)))
+    def _begin(self, key: Key) -> Coming:
+        coming = self._coming[key] = Coming(self._task(self._load(key)))
         coming.task.add_done_callback(partial(self._loaded, key))
         return coming
 
@@ -234,6 +219,22 @@ class Residency:
         self.bytes += size
         self._show()
         return True
+
+    @asynccontextmanager
+    async def beside(self, size: int) -> AsyncIterator[None]:
+        """Sets `size` bytes aside for work beside the pools until the block ends; waits for room as a load does.
+
+        Raises:
+            Overloaded: INDEX_BUDGET, there is none.
+        """
+        if not await self._admit(size):
+            raise Overloaded(f"this needs {size} of {self.max_bytes} bytes for indexes", reason="INDEX_BUDGET")
+        try:
+            yield
+        finally:
+            self.bytes -= size
+            self._freed.set()
+            self._show()
 
     @contextmanager
     def growing(self, series_id: str, size: int) -> Iterator[None]:
@@ -371,8 +372,7 @@ class Residency:
 
     def _too_big(self, series_id: str) -> Overloaded:
         return Overloaded(
-            f"series {series_id!r} must fit into the {self.max_bytes} bytes for indexes beside the "
-            f"{self._pinned_bytes} that are pinned and those that are in use, and does not",
+            f"series {series_id!r} does not fit into {self.max_bytes} bytes, {self._pinned_bytes} of them pinned",
             reason="INDEX_BUDGET",
         )
 

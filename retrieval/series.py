@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from retrieval import swaps
-from retrieval.folder import DataFolder, sync_folder
-from retrieval.ledger import FIRST_PATCHES, Change, etag, pool_of, put_pool, put_series, series_of
+from retrieval.folder import DataFolder
+from retrieval.ledger import FIRST_PATCHES, Change, etag, put_pool, put_series, series_of
 from retrieval.shelf import Shelf
 from retrieval.store import MAX_MAP_BYTES, START_MAP_BYTES, Environment
 from retrieval.transaction import Writer
@@ -164,22 +164,3 @@ class SeriesCatalog:
         """
         self._shelf.adopt(draft, series_id)
         return self.view(series_id)
-
-    def copy(self, series_id: str, target: Path) -> PoolState:
-        """Copies a series as it is at one moment into the empty folder `target`; the pool that the copy holds.
-
-        The copy is an environment of its own, without holes, synced to disk. Others use the series meanwhile.
-
-        Raises:
-            Overloaded: DISK_FULL.
-        """
-        with self._shelf.using(series_id) as (_, environment):
-            environment.copy(target)
-        copied = self._environment(target)
-        try:
-            with copied.reading() as view:
-                pool = pool_of(view)
-        finally:
-            copied.close()
-        sync_folder(target)
-        return pool

@@ -39,7 +39,7 @@ async def run(settings: RetrievalSettings) -> None:
     engine = Engine(settings)
 
     async def start() -> None:
-        await engine.start()
+        await engine.open()
         log.info("settings", faiss=engine.faiss, **settings.model_dump(mode="json"))
 
     await serve(
@@ -47,4 +47,5 @@ async def run(settings: RetrievalSettings) -> None:
         settings=settings.serve_settings(),
         on_start=start,
         on_close=engine.close,
+        on_serving=engine.complete,  # a worker takes a second to start, one with large weights many
     )

@@ -189,10 +189,12 @@ class Shelf:
                 still()
             try:
                 result = environment.write(work, room, freeing=freeing, then=lambda txn: self._note(entry, txn))
-            except (Overloaded, Unavailable) as error:
-                self._failing = error.reason in {"DISK_FULL", "STORE_FAILED"}
-                with self._guard:
-                    entry.series = None  # the disk may hold what was refused
+            except BaseException as error:
+                if isinstance(error, Overloaded | Unavailable):
+                    self._failing = error.reason in {"DISK_FULL", "STORE_FAILED"}
+                if isinstance(error, Overloaded | Unavailable) or not isinstance(error, ServiceError):
+                    with self._guard:
+                        entry.series = None  # the disk may hold what was refused
                 raise
             self._failing = False
             return result

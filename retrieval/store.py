@@ -237,25 +237,6 @@ class Environment:
             except lmdb.Error as error:
                 raise self._translate(error, 0) from error
 
-    def copy(self, target: Path) -> None:
-        """Writes the environment as it is at one moment into the empty folder `target`, without holes, and syncs it.
-
-        Others read and write meanwhile; a change that needs a larger map waits.
-
-        Raises:
-            Overloaded: DISK_FULL.
-            CorruptData: DATA_DAMAGED, LMDB finds its own pages damaged.
-        """
-        with self.reading():  # nobody changes the map or closes it meanwhile
-            if free_bytes(target) < self._min_free_bytes + self._used():
-                raise self._disk_full()
-            self._env.copy(str(target), compact=True)
-        handle = os.open(target / "data.mdb", os.O_RDWR)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """No reader is inside, and none comes in; the caller holds the writer's lock."""

@@ -42,18 +42,17 @@ class StreamedRows:
     ) -> Nearest:
         """As `retrieval.index.Snapshot.search`. Cost: reads all vectors of the pool from the store."""
         best = _nothing(len(queries), k)
-        for references, patches in batches(self.catalog, self.series, self.known):
-            if not references:
+        for block in batches(self.catalog, self.series, self.known):
+            if not block.references:
                 continue
             index = Index(self.series.space.dim, self.scanner)
-            counts = [len(one.vectors) for one in patches]
-            owners = np.asarray([self.places[reference.generation] for reference in references], np.int32)
+            owners = np.asarray([self.places[reference.generation] for reference in block.references], np.int32)
             index.append(
-                np.concatenate([one.vectors for one in patches]),
-                np.repeat(owners, counts),
-                np.concatenate([np.arange(count, dtype=np.int32) for count in counts]),
-                np.concatenate([one.boxes for one in patches]),
-                np.full(sum(counts), NO_KEY, np.int64),
+                block.vectors,
+                np.repeat(owners, block.counts),
+                np.concatenate([np.arange(count, dtype=np.int32) for count in block.counts]),
+                block.boxes,
+                np.full(len(block.vectors), NO_KEY, np.int64),
             )
             found = index.snapshot().search(queries, k, passing, executor=executor, helpers=helpers)
             best = _merged(best, found, k)

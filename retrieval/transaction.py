@@ -9,6 +9,7 @@ from typing import Any
 from serving.errors import Conflict, CorruptData
 
 META, REFERENCES, BLOBS, HISTORY, REMOVED = b"meta", b"references", b"blobs", b"history", b"removed"
+DIGESTS = b"digests"  # of a migration to another crop recipe; made when there are some
 DATABASES = (META, REFERENCES, BLOBS, HISTORY, REMOVED)  # of every series; those of vectors come and go
 
 
@@ -29,7 +30,7 @@ class Reader:
         Raises:
             Conflict: SPACE_SWITCHED, it held vectors of a space that the series has left.
         """
-        if name not in self.databases and name not in DATABASES:
+        if name not in self.databases and name not in (*DATABASES, DIGESTS):
             raise Conflict(
                 f"{self._where}: expected vectors in {name.decode()}, got none: the series has left that space",
                 reason="SPACE_SWITCHED",
@@ -107,11 +108,15 @@ class Writer(Reader):
         self.databases[database] = self._env.open_db(database, txn=self._txn)
 
     def empty(self, database: bytes) -> None:
-        """Removes every value of a database."""
-        self._txn.drop(self._database(database), delete=False)
+        """Removes every value of a database, if it is there."""
+        db = self._database(database)
+        if db is not None:
+            self._txn.drop(db, delete=False)
 
     def put(self, database: bytes, key: bytes, value: bytes) -> None:
         """Sets the value under `key`."""
+        if database == DIGESTS and database not in self.databases:
+            self.make(database)
         self._txn.put(key, value, db=self._database(database))
         if database == META:
             self.meta[key] = value

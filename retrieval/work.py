@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Int32
 
 from retrieval.digest import digest_of
 from retrieval.embed import Embedder, EmbedderSettings, create_embedder
@@ -41,12 +41,13 @@ class WorkConfig:
 class Work:
     """One thing to do."""
 
-    kind: Literal["space", "reference", "page", "text"]
-    embedder: str  # a key of WorkConfig.forms
+    kind: Literal["space", "reference", "page", "text", "digest"]
+    embedder: str  # a key of WorkConfig.forms; of a digest: ""
     data: bytes = b""  # the picture's file
     muted: bool = False  # of a reference: whether any colour will do, as it does for what a back-end made
     stored: bool = False  # of a reference: whether it is in a pool already, so that its colour is not judged again
     text: str = ""
+    boxes: Int32[np.ndarray, "n 4"] | None = None  # of a digest: where the patches lie
 
 
 @dataclass(frozen=True)
@@ -60,13 +61,14 @@ class WorkBatch:
 class WorkDone:
     """A worker's answer; what its kind does not ask for is None."""
 
-    space: Space
+    space: Space | None
     prepared: Prepared | None = None  # of a reference
     vectors: Float32[np.ndarray, "n dim"] | None = None  # of a page, one per corner; of a text, one
     width: int = 0  # of the page, pixels
     height: int = 0
     decode_ns: int = 0
     embed_ns: int = 0  # of the whole batch
+    digest: bytes = b""
 
 
 def build(config: WorkConfig) -> Callable[[Any, WorkerContext], list[WorkDone | Exception]]:
@@ -78,6 +80,8 @@ def _handle(
     config: WorkConfig, embedders: dict[str, Embedder], batch: WorkBatch, context: WorkerContext
 ) -> list[WorkDone | Exception]:
     first = batch.works[0]
+    if first.kind == "digest":
+        return [_digest(work, config.limits, context) for work in batch.works]
     if first.embedder not in embedders:
         embedders[first.embedder] = _create(first.embedder, config.forms[first.embedder])
     embedder = embedders[first.embedder]
@@ -93,6 +97,14 @@ def _handle(
     ready = [picture for picture in decoded if isinstance(picture, _Decoded)]
     answers = iter(_embedded(embedder, space, first.kind, ready, context))
     return [next(answers) if isinstance(picture, _Decoded) else picture for picture in decoded]
+
+
+def _digest(work: Work, limits: ImageLimits, context: WorkerContext) -> WorkDone | Exception:
+    decoded = _decoded(work, limits, context)
+    if isinstance(decoded, Exception):
+        return decoded
+    assert work.boxes is not None  # its kind has them
+    return WorkDone(None, decode_ns=decoded.ns, digest=digest_of(decoded.picture.pixels, work.boxes))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import structlog
 from grpc import aio
@@ -106,24 +106,28 @@ async def serve(
     settings: ServeSettings,
     on_start: Callable[[], Awaitable[None]],
     on_close: Callable[[], Awaitable[None]],
+    on_serving: Callable[[], Awaitable[None]] | None = None,
     on_drain: Callable[[], Awaitable[None]] | None = None,
     token: str = "",
 ) -> None:
     """Serves until SIGTERM or SIGINT, then drains.
 
     Health of every service is NOT_SERVING until `on_start` has returned, SERVING then, and NOT_SERVING again from the
-    first signal on. Calls under way get `settings.drain_seconds`; a second signal ends them at once.
+    first signal on. That of the server as a whole ("") is SERVING once `on_serving` has returned too. Calls under way
+    get `settings.drain_seconds`; a second signal ends them at once.
 
     Args:
         services: what is served, beside health and reflection.
         settings: address, logs, limits.
         on_start: makes ready; called after the port is bound, so that an early caller waits instead of being refused.
         on_close: frees everything; called last, also when `on_start` failed.
+        on_serving: makes ready what some calls have to wait for, while the others are served already; the ready file
+            does not wait for it. What it raises ends the server.
         on_drain: told of the first signal; long-lived streams may end early then.
         token: every call but those of health and reflection must carry it; "": none is asked for.
 
     Raises:
-        FailedState: the address is taken; or whatever `on_start` raises.
+        FailedState: the address is taken; or whatever `on_start` and `on_serving` raise.
     """
     drain = Drain()
     server = aio.server(
@@ -153,20 +157,16 @@ async def serve(
             await status.set(name, health_pb2.HealthCheckResponse.NOT_SERVING)
         await server.start()
         metrics = _start_metrics(settings.metrics_listen)
-        starting = asyncio.ensure_future(on_start())
         interrupted = asyncio.ensure_future(signals.get())
-        await asyncio.wait({starting, interrupted}, return_when=asyncio.FIRST_COMPLETED)
-        if interrupted.done():
-            starting.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await starting
+        if not await _before(on_start(), interrupted):
             return
-        await starting
-        for name in [*names, ""]:
+        for name in names:
             await status.set(name, health_pb2.HealthCheckResponse.SERVING)
         if settings.ready_file:
             _write_ready(settings.ready_file, address, services)
         log.info("serving", address=address, pid=os.getpid())
+        if on_serving is None or await _before(on_serving(), interrupted):
+            await status.set("", health_pb2.HealthCheckResponse.SERVING)
         first = await interrupted
         log.info("draining", signal=signal.Signals(first).name, seconds=settings.drain_seconds)
         drain.draining = True
@@ -187,6 +187,19 @@ async def serve(
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
         log.info("stopped")
+
+
+async def _before(work: Awaitable[None], interrupted: asyncio.Future[int]) -> bool:
+    """Whether `work` ended before a signal came; else it was cancelled."""
+    task: asyncio.Future[Any] = asyncio.ensure_future(work)
+    await asyncio.wait([task, interrupted], return_when=asyncio.FIRST_COMPLETED)
+    if interrupted.done():
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        return False
+    await task
+    return True
 
 
 def _start_metrics(listen: str | None) -> Callable[[], None] | None:

@@ -22,6 +22,7 @@ train_app = typer.Typer(
 )
 
 NEEDED = ("torch", "safetensors", "onnx", "diffusers", "peft")  # what the extra `train` brings
+COLORFLOW = ("transformers", "platformdirs")  # and what the extra `colorflow` brings besides
 
 Data = Annotated[Path, typer.Option("--data", metavar="DIR", help="Pictures by story: a folder with manifest.json.")]
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Checkpoints, curve and the finished model.")]
@@ -70,6 +71,121 @@ def incontext(
     _run("training.incontext.recipe", _asked(data, out, minutes, steps, seed, device, again))
 
 
+Base = Annotated[
+    Path,
+    typer.Option(metavar="DIR", help="A model folder as the back-end colorflow has it, the base model inside."),
+]
+Style = Annotated[str, typer.Option(help="gray (Stable Diffusion 1.5), sketch or shading (PixArt).")]
+Size = Annotated[
+    str | None, typer.Option(metavar="WxH", help="Of a page in the canvas, multiples of 16. [default: 640x640]")
+]
+Batch = Annotated[int | None, typer.Option(min=1, help="Pages per step, one after the other. [default: 1]")]
+Rate = Annotated[float | None, typer.Option(help="Of the optimiser. [default: the recipe's own]")]
+WarmUp = Annotated[int | None, typer.Option(min=0, help="Steps over which the rate grows. [default: 500]")]
+Begin = Annotated[str | None, typer.Option(help="base, or published: go on from what --base holds. [default: base]")]
+Guides = Annotated[
+    str | None, typer.Option(help="drawn, or networks: the back-end's own, which --base holds. [default: drawn]")
+]
+Repeat = Annotated[int | None, typer.Option(min=0, help="Draw the same so many steps again and again, as a trial.")]
+Precision = Annotated[str | None, typer.Option(help="auto, float32 or bfloat16. [default: auto]")]
+Licence = Annotated[
+    bool, typer.Option("--accept-licence", help="My use of the published weights is non-commercial, by their terms.")
+]
+
+
+@train_app.command()
+def guider(
+    data: Data,
+    out: Out,
+    base: Base,
+    style: Style = "gray",
+    rank: Annotated[int | None, typer.Option(min=1, help="Of the LoRA. [default: 64; PixArt: 128]")] = None,
+    mu: Annotated[float | None, typer.Option(help="Timestep shift. [default: 1.5]")] = None,
+    quarters: Annotated[
+        float | None, typer.Option(help="Share of canvases of which a quarter is seen. [default: 0.5]")
+    ] = None,
+    around: Annotated[
+        float | None, typer.Option(help="Weight of the loss around the page, 0 to 1. [default: 0]")
+    ] = None,
+    ranking: Annotated[
+        str | None, typer.Option(help="structure (retrieved) or random references. [default: structure]")
+    ] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Keeps the prompts' embeddings. [default: within --out]")
+    ] = None,
+    size: Size = None,
+    batch: Batch = None,
+    rate: Rate = None,
+    warm_up: WarmUp = None,
+    begin: Begin = None,
+    guides: Guides = None,
+    precision: Precision = None,
+    repeat: Repeat = None,
+    accept_licence: Licence = False,
+    minutes: Minutes = None,
+    steps: Steps = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    again: Again = None,
+) -> None:
+    """ColorFlow's colour guider and the LoRA of its backbone, on a base model's weights."""
+    own: dict[str, Any] = {
+        "rank": rank,
+        "mu": mu,
+        "quarters": quarters,
+        "around": around,
+        "ranking": ranking,
+        "prompts": prompts,
+    }
+    own |= {"batch": batch, "rate": rate, "warm_up": warm_up, "begin": begin, "guides": guides, "repeat": repeat}
+    own |= {"base": base, "style": style, "size": size, "precision": precision, "accept_licence": accept_licence}
+    own |= {"prompts": prompts}
+    _run_colorflow("guider", own, _asked(data, out, minutes, steps, seed, device, again))
+
+
+@train_app.command()
+def gsrp(
+    data: Data,
+    out: Out,
+    base: Base,
+    style: Style = "gray",
+    crop: Annotated[
+        int | None, typer.Option(min=0, help="Side of the square that a step sees, pixels; 0: all. [default: 384]")
+    ] = None,
+    edges: Annotated[float | None, typer.Option(help="Weight of the loss on edges. [default: 1]")] = None,
+    size: Size = None,
+    batch: Batch = None,
+    rate: Rate = None,
+    warm_up: WarmUp = None,
+    begin: Begin = None,
+    guides: Guides = None,
+    precision: Precision = None,
+    repeat: Repeat = None,
+    accept_licence: Licence = False,
+    minutes: Minutes = None,
+    steps: Steps = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    again: Again = None,
+) -> None:
+    """The fusion network of ColorFlow's refinement, under a base model's VAE."""
+    own: dict[str, Any] = {"crop": crop, "edges": edges, "accept_licence": accept_licence, "precision": precision}
+    own |= {"batch": batch, "rate": rate, "warm_up": warm_up, "begin": begin, "guides": guides, "repeat": repeat}
+    own |= {"base": base, "style": style, "size": size}
+    _run_colorflow("fusion", own, _asked(data, out, minutes, steps, seed, device, again))
+
+
+def _run_colorflow(which: str, own: dict[str, Any], asked: dict[str, Any]) -> None:
+    def settings() -> Any:
+        from training.colorflow.settings import FusionSettings, GuiderSettings, checked, size_of
+
+        if own["size"] is not None:
+            own["size"] = size_of(own["size"])
+        return checked(GuiderSettings if which == "guider" else FusionSettings, own)
+
+    _run(f"training.colorflow.{which}_recipe", asked, settings, COLORFLOW)
+
+
 def _asked(
     data: Path, out: Path, minutes: float | None, steps: int | None, seed: int, device: str, again: bool | None
 ) -> dict[str, Any]:
@@ -85,30 +201,37 @@ def _asked(
     }
 
 
-def _run(module: str, asked: dict[str, Any], settings: Callable[[Any], Any] | None = None) -> None:
+def _run(
+    module: str,
+    asked: dict[str, Any],
+    settings: Callable[[], Any] | None = None,
+    also: tuple[str, ...] = (),
+) -> None:
     """Trains by the recipe in that module, with progress on standard error.
 
     Args:
         module: has `train(options)`, or `train(options, settings)` where `settings` is given.
         asked: the fields of `Options`.
-        settings: makes the recipe's own settings from its module.
+        settings: makes the recipe's own settings; refused ones are told before anything heavy is imported.
+        also: libraries that it needs besides NEEDED.
     """
     with _explained():
-        _require_extra()
+        _require_extra(also)
         from training.options import Options
 
+        own = (settings(),) if settings else ()
         recipe = import_module(module)
         with _watched() as report:
-            options = Options(**asked, report=report)
-            recipe.train(options, settings(recipe)) if settings else recipe.train(options)
+            recipe.train(Options(**asked, report=report), *own)
     typer.echo(f"done: {asked['out']}")
 
 
-def _require_extra() -> None:
+def _require_extra(also: tuple[str, ...]) -> None:
     from serving.errors import FailedState
 
-    if missing := [name for name in NEEDED if find_spec(name) is None]:
-        message = f"training needs {', '.join(missing)}, which the extra `train` brings: pip install 'panelhue[train]'"
+    if missing := [name for name in (*NEEDED, *also) if find_spec(name) is None]:
+        extra = "train,colorflow" if also else "train"
+        message = f"training needs {', '.join(missing)}, not installed here: pip install 'panelhue[{extra}]'"
         raise FailedState(message, reason="EXTRA_MISSING")
 
 

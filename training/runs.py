@@ -193,11 +193,11 @@ class Run:
         folder.mkdir(exist_ok=True)
         path = folder / f"{self.step}.pt"
         (folder / f"{self.step}.json").unlink(missing_ok=True)
-        with _replacing(path) as part:
+        with replacing(path) as part:
             torch.save(dict(state), part)
             digest = _sha256(part)
         note = {"step": self.step, "seconds": self._elapsed(), "sha256": digest}
-        with _replacing(folder / f"{self.step}.json") as part:
+        with replacing(folder / f"{self.step}.json") as part:
             part.write_text(json.dumps(note), "utf-8")
         self._saved_at = self._clock()
         _drop_old(folder)
@@ -227,7 +227,7 @@ class Run:
             return
         if self._options.start == "resume":
             raise FailedState(f"there is no run to resume in {self.folder}", reason="NOTHING_TO_RESUME")
-        with _replacing(path) as part:
+        with replacing(path) as part:
             part.write_text(json.dumps(config, indent=1, sort_keys=True) + "\n", "utf-8")
 
 
@@ -312,7 +312,7 @@ def _compare(path: Path, config: Mapping[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path) -> Iterator[Path]:
     """A file beside `path` that takes its place, on the disk, when the block ends well."""
     part = path.with_name(path.name + ".part")
     try:
@@ -363,5 +363,5 @@ def _cut(path: Path, step: int) -> None:
     if not path.exists():
         return
     lines = [json.dumps(line) + "\n" for line in read_curve(path) if line["step"] <= step]
-    with _replacing(path) as part:
+    with replacing(path) as part:
         part.write_text("".join(lines), "utf-8")

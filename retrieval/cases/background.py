@@ -24,11 +24,11 @@ class BackgroundCases(UpkeepCases):
 
     async def _look_at(self, series_id: str) -> None:
         try:
-            view = await self._off(self._catalog.view, series_id)
+            view = await self._reading(series_id, self._catalog.view, series_id)
             if view.series.migration is not None:
                 self._continue_migration(series_id)
             if view.pool.removed or view.pool.history_from < view.pool.generation:  # a switch leaves removed ones
-                await self._off(self._catalog.purge_history, series_id)
+                await self._reading(series_id, self._catalog.purge_history, series_id)
         except ServiceError as error:  # damaged, of a newer version, just removed, or the disk is full
             log.info("a series was passed over", series=series_id, why=str(error))
         except Exception:  # of a fault of ours too: the rounds must go on, for the other series

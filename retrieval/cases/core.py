@@ -7,7 +7,9 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, ParamSpec, TypeVar
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -26,7 +28,10 @@ from retrieval.types import NewReference, Stored
 from serving.errors import Cancelled, ServiceError
 
 IO_THREADS = 8
+READERS = 3  # of them that reading one series may take
 LONG_THREADS = 4  # upkeep that runs for minutes must not take the threads that requests need
+
+Gates = WeakValueDictionary[str, asyncio.Semaphore]  # by series; one that nobody waits at or holds is gone
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -45,6 +50,7 @@ class Core:
         self.settings = settings
         self._io = ThreadPoolExecutor(IO_THREADS, "retrieval-io")
         self._long = ThreadPoolExecutor(LONG_THREADS, "retrieval-long")
+        self._readers, self._changers = Gates(), Gates()
         self._embedding = Embedding(settings)
         self._catalog_opened: Catalog | None = None
         self._batcher = Batcher(settings.search_threads)
@@ -95,6 +101,27 @@ class Core:
         """What `work` gives, run in a thread. A caller that goes leaves the work to end by itself."""
         return await asyncio.get_running_loop().run_in_executor(self._io, lambda: work(*args, **kwargs))
 
+    async def _reading(self, series_id: str, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """As `_off`, for what one series may hold up: so that it leaves threads for the others."""
+        return await self._bounded(self._readers, READERS, series_id, partial(work, *args, **kwargs))
+
+    async def _changing(self, pool: Pool, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """As `_off`, for changes of one pool, of which all but one would only wait in their threads."""
+        return await self._bounded(self._changers, 1, pool.series_id, partial(work, *args, **kwargs))
+
+    async def _bounded(self, gates: Gates, most: int, series_id: str, work: Callable[[], T]) -> T:
+        gate = gates.get(series_id)
+        if gate is None:
+            gate = gates[series_id] = asyncio.Semaphore(most)
+        await gate.acquire()
+        try:
+            future = asyncio.get_running_loop().run_in_executor(self._io, work)
+        except BaseException:
+            gate.release()
+            raise
+        future.add_done_callback(partial(_free, gate))
+        return await asyncio.shield(future)  # a caller that goes does not free the thread
+
     def _task(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Work that nobody waits for; it ends with the server."""
         task = asyncio.get_running_loop().create_task(work)
@@ -110,7 +137,7 @@ class Core:
             CorruptData, FailedState: it cannot be read.
         """
         if self._residency.published(series_id) is None:
-            await self._off(self._catalog.view, series_id)
+            await self._reading(series_id, self._catalog.view, series_id)
         return self._residency.pool(series_id)
 
     async def _store(self, series_id: str, items: Sequence[NewReference]) -> Sequence[Stored]:
@@ -120,7 +147,7 @@ class Core:
             REFERENCE_BYTES + item.prepared.vectors.nbytes + ROW_BYTES * len(item.prepared.boxes) for item in items
         )
         with self._residency.growing(series_id, room):
-            stored, _ = await self._off(pool.add_many, items)
+            stored, _ = await self._changing(pool, pool.add_many, items)
         self._improve(pool)
         return stored
 
@@ -186,3 +213,9 @@ class Core:
             log.warning("an approximate search is not to be had", series=pool.series_id, why=str(error))
         finally:
             self._building.discard(pool.series_id)
+
+
+def _free(gate: asyncio.Semaphore, done: asyncio.Future[Any]) -> None:
+    gate.release()
+    if not done.cancelled():
+        done.exception()  # its caller may have gone

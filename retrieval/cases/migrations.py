@@ -41,7 +41,9 @@ class MigrationCases(Core):
         if (await self._series_of(series_id)).embedder == VECTORS_ONLY:
             raise FailedState(f"series {series_id!r} takes ready-made vectors only", reason="VECTORS_ONLY")
         space = await self._embedding.space(embedder)
-        view = await self._off(pool.change_series, lambda: self._catalog.begin_migration(series_id, embedder, space))
+        view = await self._changing(
+            pool, pool.change_series, lambda: self._catalog.begin_migration(series_id, embedder, space)
+        )
         self._continue_migration(series_id)
         assert view.series.migration is not None  # it has begun
         return view.series.migration, view.pool.references
@@ -56,13 +58,13 @@ class MigrationCases(Core):
         pool = await self._pool(series_id)
         self._end_migration(series_id)
         try:
-            await self._off(pool.change_series, lambda: self._catalog.cancel_migration(series_id))
+            await self._changing(pool, pool.change_series, lambda: self._catalog.cancel_migration(series_id))
         finally:
             if (await self._series_of(series_id)).migration is not None:  # it could not be cancelled
                 self._continue_migration(series_id)
 
     async def _series_of(self, series_id: str) -> Series:
-        return (await self._off(self._catalog.view, series_id)).series
+        return (await self._reading(series_id, self._catalog.view, series_id)).series
 
     def _continue_migration(self, series_id: str) -> None:
         if series_id not in self._migrating:
@@ -99,7 +101,7 @@ class MigrationCases(Core):
         """Whether the migration is still there; its problem is noted."""
         pool = self._residency.pool(series_id)
         try:
-            await self._off(pool.change_series, lambda: self._catalog.note_problem(series_id, problem))
+            await self._changing(pool, pool.change_series, lambda: self._catalog.note_problem(series_id, problem))
         except ServiceError as error:  # the disk is full, perhaps; then it is in the log alone
             return error.reason not in ("NO_SUCH_SERIES", "NO_MIGRATION")
         return True
@@ -121,14 +123,13 @@ class MigrationCases(Core):
                 f"{space.id}",
                 reason="EMBEDDING_SPACE_CHANGED",
             )
-        known, _ = await self._off(self._catalog.known, series_id)
         target = replace(series, embedder=migration.embedder, space=migration.space, patches=migration.database)
-        await self._embed(target, [known[sequence] for sequence in known if sequence > migration.after])
-        lacking = await self._switch(series_id, target)
-        if lacking:  # added meanwhile, or not to be embedded before
-            known, _ = await self._off(self._catalog.known, series_id)
-            await self._embed(target, [known[sequence] for sequence in lacking if sequence in known])
-        return not lacking
+        await self._embed_lacking(target, await self._reading(series_id, self._catalog.lacking, series_id))
+        return await self._switch(series_id, target)
+
+    async def _embed_lacking(self, target: Series, lacking: Sequence[int]) -> None:
+        known, _ = await self._reading(target.id, self._catalog.known, target.id)
+        await self._embed(target, [known[sequence] for sequence in lacking if sequence in known])
 
     async def _embed(self, target: Series, references: Sequence[Reference]) -> None:
         """Stores the vectors of the references in the new space; those that cannot be embedded are left for later.
@@ -141,22 +142,23 @@ class MigrationCases(Core):
             turn = asyncio.Semaphore(self.settings.workers)
             work = [self._embedded(target, one, turn) for one in references[first : first + BATCH]]
             results = await asyncio.gather(*work)
-            done = [result for result in results if isinstance(result, StoredPatches)]
+            done = [result for result in results if isinstance(result, tuple)]
             problem = next((result for result in results if isinstance(result, Exception)), problem)
             if done:
                 pool = self._residency.pool(target.id)
-                store = partial(self._catalog.put_migrated, target.id, done)
-                await self._off(pool.change_migration, target, store)
+                patches, digests = [patch for patch, _ in done], {patch.sequence: digest for patch, digest in done}
+                store = partial(self._catalog.put_migrated, target.id, patches, digests)
+                await self._changing(pool, pool.change_migration, target, store)
         if problem is not None:
             raise problem
 
     async def _embedded(
         self, target: Series, reference: Reference, turn: asyncio.Semaphore
-    ) -> StoredPatches | ServiceError | RemoteError | None:
-        """A reference's patches in the new space; None if it was removed; or the problem."""
+    ) -> tuple[StoredPatches, bytes] | ServiceError | RemoteError | None:
+        """A reference's patches in the new space and their digest; None if it was removed; or the problem."""
         async with turn:
             try:
-                data = await self._off(self._catalog.data, target.id, reference.id)
+                data = await self._reading(target.id, self._catalog.data, target.id, reference.id)
                 while not self._embedding.idle:
                     await asyncio.sleep(IDLE_PAUSE)
                 prepared, _ = await self._embedding.reference(target, data, stored=True)
@@ -164,22 +166,27 @@ class MigrationCases(Core):
                 return None if error.reason == "NO_SUCH_REFERENCE" else error
             except (ServiceError, RemoteError) as error:
                 return error
-        return StoredPatches(reference.id, reference.generation, prepared.vectors, prepared.boxes)
+        patches = StoredPatches(reference.id, reference.generation, prepared.vectors, prepared.boxes)
+        return patches, prepared.digest
 
-    async def _switch(self, series_id: str, target: Series) -> list[int]:
-        """As `Pool.switch`; what is in memory of the series is there in the new space at once."""
+    async def _switch(self, series_id: str, target: Series) -> bool:
+        """Whether the series has its new space; what is in memory of it is there in the new space at once.
+
+        The pool is read once. What is added until the switch is embedded and read alone, each time that it fails.
+        """
         pool = self._residency.pool(series_id)
-        known, state = await self._off(self._catalog.known, series_id)
+        known, state = await self._reading(series_id, self._catalog.known, series_id)
         prepared = None
         async with self._residency.set_aside(series_id, expected_bytes(target, state)) as room:
             if room:
                 loop = asyncio.get_running_loop()
                 prepared = await loop.run_in_executor(self._long, read, self._catalog, target, pool.scanner, known)
-            held = known if prepared is None else {n: known[n] for n in prepared.source.sequences}
-            lacking = await self._off(pool.switch, target, prepared, held)
-        if not lacking:
-            self._residency.unload_past(series_id)
-            if prepared is None or self._residency.published(series_id) is None:
-                self._residency.unload(series_id)
-                pool.unload()  # it may have left the memory before the new space came into it
-        return lacking
+            while lacking := await self._changing(pool, pool.switch, target, prepared):
+                if prepared is not None and lacking[0] < max(prepared.source.sequences, default=0):
+                    return False  # a row behind later ones would come after them among equals: it is read anew
+                await self._embed_lacking(target, lacking)
+        self._residency.unload_past(series_id)
+        if prepared is None or self._residency.published(series_id) is None:
+            self._residency.unload(series_id)
+            pool.unload()  # it may have left the memory before the new space came into it
+        return True

@@ -44,7 +44,7 @@ class ReferenceCases(Core):
             NotFound: NO_SUCH_SERIES.
             FailedState: its embedder has changed or cannot be loaded, or it takes ready-made vectors only.
         """
-        await self._embedding.check((await self._off(self._catalog.view, series_id)).series)
+        await self._embedding.check((await self._reading(series_id, self._catalog.view, series_id)).series)
 
     async def add(self, series_id: str, draft: Draft, data: bytes, caller: str = "") -> Added:
         """The picture stored, synced and visible to the next search; or found to be there already.
@@ -63,9 +63,9 @@ class ReferenceCases(Core):
         """
         start = time.perf_counter_ns()
         reference_id = hashlib.sha256(data).hexdigest()
-        known = await self._off(self._catalog.find, series_id, reference_id)
+        known = await self._reading(series_id, self._catalog.find, series_id, reference_id)
         if known is not None:
-            generation = (await self._off(self._catalog.view, series_id)).pool.generation
+            generation = (await self._reading(series_id, self._catalog.view, series_id)).pool.generation
             return Added(known, False, generation, Timing(total_ns=time.perf_counter_ns() - start))
         self._quotas.check(caller, 1, len(data))
         try:
@@ -83,7 +83,7 @@ class ReferenceCases(Core):
         """What became of a picture, embedded again where its series was switched to another space meanwhile."""
         generated = draft.provenance.origin == GENERATED  # a modest back-end's pages would pass for grey ones
         for attempt in range(SPACE_ATTEMPTS):
-            series = (await self._off(self._catalog.view, series_id)).series
+            series = (await self._reading(series_id, self._catalog.view, series_id)).series
             await self._embedding.check(series)
             prepared, timing = await self._embedding.reference(series, data, muted=generated)
             storing = time.perf_counter_ns()
@@ -111,11 +111,11 @@ class ReferenceCases(Core):
             Overloaded: DISK_FULL, MAP_FULL or QUOTA_EXCEEDED; nothing was stored.
         """
         start = time.perf_counter_ns()
-        series = (await self._off(self._catalog.view, series_id)).series
+        series = (await self._reading(series_id, self._catalog.view, series_id)).series
         check_space(series, space_id)
         made = await self._off(_made, series, items)
         good = [one for one in made if isinstance(one, NewReference)]
-        fresh = await self._off(self._catalog.fresh, series_id, good) if self._quotas.limited else good
+        fresh = await self._reading(series_id, self._catalog.fresh, series_id, good) if self._quotas.limited else good
         size = sum(len(one.data) for one in fresh)
         self._quotas.check(caller, len(fresh), size)
         storing = time.perf_counter_ns()
@@ -130,7 +130,7 @@ class ReferenceCases(Core):
         timing = Timing(store_ns=end - storing, total_ns=end - start)
         results = iter(stored)
         answers = [_answer(next(results), timing) if isinstance(one, NewReference) else one for one in made]
-        return answers, (await self._off(self._catalog.view, series_id)).pool.generation
+        return answers, (await self._reading(series_id, self._catalog.view, series_id)).pool.generation
 
     async def get_reference(self, series_id: str, reference_id: str) -> Reference:
         """One reference without its pixels.
@@ -138,7 +138,7 @@ class ReferenceCases(Core):
         Raises:
             NotFound: NO_SUCH_SERIES or NO_SUCH_REFERENCE.
         """
-        return await self._off(self._catalog.get, series_id, reference_id)
+        return await self._reading(series_id, self._catalog.get, series_id, reference_id)
 
     async def download(self, series_id: str, reference_id: str) -> tuple[Reference, bytes]:
         """A reference and its bytes as they were added.
@@ -148,7 +148,7 @@ class ReferenceCases(Core):
             CorruptData: what is stored does not match its checksum.
         """
         reference = await self.get_reference(series_id, reference_id)
-        return reference, await self._off(self._catalog.data, series_id, reference_id)
+        return reference, await self._reading(series_id, self._catalog.data, series_id, reference_id)
 
     async def list_references(
         self, series_id: str, bound: Bound, after: str, limit: int
@@ -168,7 +168,7 @@ class ReferenceCases(Core):
                     return found[:limit], len(found) > limit, state.generation
                 last = batch[-1].id
 
-        return await self._off(work)
+        return await self._reading(series_id, work)
 
     async def update_reference(
         self, series_id: str, reference_id: str, change: ReferenceChange
@@ -187,7 +187,8 @@ class ReferenceCases(Core):
                 tags=change.tags if "tags" in change.names else old.tags,
             )
 
-        reference, state = await self._off((await self._pool(series_id)).change, reference_id, work)
+        pool = await self._pool(series_id)
+        reference, state = await self._changing(pool, pool.change, reference_id, work)
         return reference, state.generation
 
     async def delete_references(
@@ -205,7 +206,7 @@ class ReferenceCases(Core):
             NotFound: NO_SUCH_SERIES, or NO_SUCH_REFERENCE without `allow_missing`; nothing was removed.
         """
         pool = await self._pool(series_id)
-        gone, state = await self._off(pool.remove, reference_ids, allow_missing=allow_missing, purge=purge)
+        gone, state = await self._changing(pool, pool.remove, reference_ids, allow_missing=allow_missing, purge=purge)
         self._tidy(pool)
         return len(gone), state.generation
 

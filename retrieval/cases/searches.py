@@ -38,8 +38,8 @@ class SearchCases(Core):
         if page.reference_id:
             bound = replace(options.bound, exclude=(*options.bound.exclude, page.reference_id))
             options = replace(options, bound=bound)
-            await self._off(self._catalog.get, series_id, page.reference_id)
-            data = await self._off(self._catalog.data, series_id, page.reference_id)
+            await self._reading(series_id, self._catalog.get, series_id, page.reference_id)
+            data = await self._reading(series_id, self._catalog.data, series_id, page.reference_id)
         for attempt in range(ATTEMPTS):
             series = await self._series(series_id)
             await self._embedding.check(series)
@@ -98,7 +98,9 @@ class SearchCases(Core):
             NotFound, CorruptData, FailedState: it is not there, or cannot be read.
         """
         view = self._residency.published(series_id)
-        return view.series if view is not None else (await self._off(self._catalog.view, series_id)).series
+        return (
+            view.series if view is not None else (await self._reading(series_id, self._catalog.view, series_id)).series
+        )
 
     async def _find(self, series: Series, vectors: Float32[np.ndarray, "q dim"], options: SearchOptions) -> Found:
         """The hits of unit vectors of the series' space, which may be another one by now."""
@@ -124,7 +126,7 @@ class SearchCases(Core):
         past = past or bool(options.as_of and (now is None or now.generation != options.as_of))
         as_of = options.as_of if past else 0
         if past:  # what was purged since must not answer out of memory
-            check_history((await self._off(self._catalog.view, series.id)).pool, as_of)
+            check_history((await self._reading(series.id, self._catalog.view, series.id)).pool, as_of)
         async with self._residency.using(series.id, as_of) as held:
             view = held if held is not None else await self._streamed(series.id, as_of)
             if not options.as_of or view.generation == options.as_of:
@@ -135,15 +137,16 @@ class SearchCases(Core):
 
     async def _streamed(self, series_id: str, as_of: int) -> View:
         """A pool that does not fit into memory, to be searched in the store."""
-        return await self._off(self._residency.pool(series_id, as_of).streamed)
+        return await self._reading(series_id, self._residency.pool(series_id, as_of).streamed)
 
     async def show(self, series_id: str, wanted: Wanted, max_side: int) -> Shown:
         """A picture that hits point to.
 
         Raises:
             Conflict: REFERENCE_GONE, it was removed since.
+            FailedState: REFERENCE_SIZE_WRONG, it was imported with a size that its picture does not have.
         """
-        return await self._off(self._gallery.show, series_id, wanted, max_side)
+        return await self._reading(series_id, self._gallery.show, series_id, wanted, max_side)
 
 
 def _spent(embedding: Timing, search: Timing, start_ns: int) -> Timing:

@@ -97,7 +97,7 @@ class SeriesCases(MigrationCases):
         Raises:
             NotFound: NO_SUCH_SERIES.
         """
-        return await self._off(self._catalog.view, series_id)
+        return await self._reading(series_id, self._catalog.view, series_id)
 
     async def list_series(self, after: str, limit: int) -> tuple[list[SeriesView], bool]:
         """At most `limit` series behind the id `after`, and whether there are more."""
@@ -127,7 +127,7 @@ class SeriesCases(MigrationCases):
             return _changed(old, change)
 
         pool = await self._pool(series_id)
-        view = await self._off(pool.change_series, lambda: self._catalog.change(series_id, work))
+        view = await self._changing(pool, pool.change_series, lambda: self._catalog.change(series_id, work))
         if view.series.index != before[-1].index:
             self._residency.unload(series_id)  # the next search loads it as it is kept now
         return view
@@ -157,7 +157,7 @@ class SeriesCases(MigrationCases):
                     f"series {series_id!r} cannot be read and may hold references; set force", reason="SERIES_NOT_EMPTY"
                 ) from error
             return await self._off(self._catalog.delete, series_id, check)
-        count = await self._off(pool.delete, check)
+        count = await self._changing(pool, pool.delete, check)
         self._end_migration(series_id)  # not before: `check` may object
         self._residency.unload(series_id)
         return count
@@ -202,7 +202,7 @@ class SeriesCases(MigrationCases):
                 migration=self._catalog.view(series_id).series.migration,
             )
 
-        return await self._off(work)
+        return await self._reading(series_id, work)
 
 
 def _own_space(space: Space | None) -> Space:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -14,9 +14,11 @@ from PIL import Image
 
 import retrieval.cases.migrations as migrations
 import retrieval.loaded
+from retrieval.catalog import Catalog
 from retrieval.config import RetrievalSettings
 from retrieval.engine import Engine
-from retrieval.types import Added, Draft, Page, SearchOptions, SeriesDraft, Space
+from retrieval.pool import Pool
+from retrieval.types import Added, Draft, Page, ReferenceChange, SearchOptions, SeriesDraft, Space
 from serving.errors import FailedState
 from tests.unit.engine_model import id_of, import_item
 
@@ -168,6 +170,46 @@ def test_a_migration_ends_with_the_vectors_that_its_embedder_gives(tmp_path, mon
     asyncio.run(work())
 
 
+def test_a_migration_under_steady_additions_reads_the_pool_once(tmp_path, monkeypatch):
+    real_switch, real_block = Pool.switch, Catalog.block
+    late, sequences = [5, 6, 7], []
+
+    def block(self, *args):
+        found = real_block(self, *args)
+        if found is not None and args[4] != "patches":
+            sequences.extend(reference.generation for reference in found.references)
+        return found
+
+    async def work():
+        async with opened(tmp_path, embedder="structure", embedder_variants=VARIANTS) as engine:
+            loop = asyncio.get_running_loop()
+
+            def switch(self, *args):
+                if late:  # one more is there at each of the first attempts
+                    n = late.pop(0)
+                    added = asyncio.run_coroutine_threadsafe(engine._embedding.reference(series, picture(n)), loop)
+                    engine._catalog.add("s", Draft(chapter=n), picture(n), added.result(60)[0])
+                return real_switch(self, *args)
+
+            await engine.create_series(SeriesDraft(id="s", embedder="structure"))
+            series = (await engine.get_series("s")).series
+            for n in range(5):
+                await engine.add("s", Draft(chapter=n), picture(n))
+            await engine.load_series("s", "memory")
+            monkeypatch.setattr(Pool, "switch", switch)
+            monkeypatch.setattr(Catalog, "block", block)
+            await engine.migrate_series("s", "wide")
+            while (await engine.get_series("s")).series.migration is not None:
+                await asyncio.sleep(0.01)
+            assert not late
+            assert sorted(sequences) == list(range(1, 9))
+            found = await engine.retrieve("s", Page(picture(2)), SearchOptions(99))
+            assert {hit.reference.chapter for hit in found.found.hits} == set(range(8))
+            assert sorted(sequences) == list(range(1, 9))  # it was in memory
+
+    asyncio.run(work())
+
+
 def test_a_migration_goes_on_after_a_restart_and_tells_what_stops_it(tmp_path, monkeypatch):
     monkeypatch.setattr(migrations, "FIRST_PAUSE", 0.01)
 
@@ -234,5 +276,39 @@ def test_a_cancelled_migration_leaves_the_series_as_it_was(tmp_path):
             with pytest.raises(FailedState) as caught:
                 await engine.cancel_migration("s")
             assert caught.value.reason == "NO_MIGRATION"
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("leaving", [False, True], ids=["callers that wait", "callers that go"])
+def test_a_series_that_is_held_up_holds_no_other_one_up(tmp_path, leaving):
+    async def work():
+        async with opened(tmp_path) as engine:
+            ids = {}
+            for name in ("slow", "other"):
+                await engine.create_series(SeriesDraft(id=name, embedder="vectors", space=SPACE))
+                item = import_item(name.encode(), Draft(), np.ones((1, DIM), np.float32))
+                ((added,), _) = await engine.import_references(name, "", [item])
+                ids[name] = added.reference.id
+
+            def change(name):
+                return engine.update_reference(name, ids[name], ReferenceChange(frozenset({"tags"}), tags=("t",)))
+
+            pool = engine._residency.pool("slow")  # kept, as whoever uses it keeps it
+            with pool._lock, ExitStack() as held:  # as a load does
+                waiting = [asyncio.ensure_future(change("slow")) for _ in range(20)]
+                await asyncio.wait_for(change("other"), 30)
+                await asyncio.to_thread(held.enter_context, engine._catalog.replacing("slow"))  # as a compaction does
+                waiting += [asyncio.ensure_future(engine.get_reference("slow", ids["slow"])) for _ in range(20)]
+                await asyncio.wait_for(change("other"), 30)
+                for one in waiting if leaving else ():
+                    one.cancel()
+                more = [asyncio.ensure_future(engine.get_reference("slow", ids["slow"])) for _ in range(20)]
+                await asyncio.wait_for(change("other"), 30)
+                assert not any(one.done() and not one.cancelled() for one in (*waiting, *more))
+            results = await asyncio.wait_for(asyncio.gather(*waiting, *more, return_exceptions=True), 60)
+            errors = [one for one in results if isinstance(one, Exception)]
+            assert not errors
+            assert sum(isinstance(one, asyncio.CancelledError) for one in results) == 40 * leaving
 
     asyncio.run(work())

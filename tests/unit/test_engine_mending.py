@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import threading
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import retrieval.loaded
 from retrieval.duplicates import find_near_duplicates
+from retrieval.gallery import plan
 from retrieval.index import CpuScanner
 from retrieval.pool import Pool
+from retrieval.shelf import Shelf
 from retrieval.store import Environment
-from retrieval.types import Bound, Draft, IndexOptions, NewReference, SearchOptions
+from retrieval.types import Bound, Draft, ImportItem, IndexOptions, NewReference, ReferenceChange, SearchOptions
 from serving.errors import FailedState, Overloaded, Unavailable
 from tests.unit.pool_drawings import as_jpeg, page, pool
 from tests.unit.pools import add, id_of, picture, prepared
 from tests.unit.pools import filled as filled_pool
-from tests.unit.test_engine_upkeep import SEGMENT, grown, hits, made, opened
+from tests.unit.test_engine_upkeep import SEGMENT, grown, hits, made, opened, queries
 
 
 def found_ids(found: list[tuple]) -> set[str]:
@@ -142,6 +146,25 @@ def test_colours_of_patches_that_were_cut_otherwise_do_not_outlive_a_switch(tmp_
     catalog.close()
 
 
+def test_colours_of_patches_that_were_cut_anew_come_with_the_switch(tmp_path):
+    catalog = filled_pool(tmp_path, 2)
+    old, new = (bytes([1]) + bytes([level]) * (5 * 48) for level in (0, 9))
+    stored = catalog.add("s", Draft(), picture(9), replace(prepared(9), digest=old))[0]
+    space = replace(catalog.view("s").series.space, id="toy/1", crop_recipe="fit:64x64")
+    catalog.begin_migration("s", "toy", space)
+    known, _ = catalog.known("s")
+    patches = [one for one in catalog.patches("s") if one.sequence in known]
+    catalog.put_migrated("s", patches, {stored.generation: new})
+    assert catalog.get("s", stored.id).digest == old
+    assert catalog.switch("s") == []
+    assert catalog.get("s", stored.id).digest == new
+    catalog.begin_migration("s", "toy", replace(space, id="toy/2", crop_recipe="native"))
+    catalog.put_migrated("s", [one for one in catalog.patches("s") if one.sequence in known])
+    assert catalog.switch("s") == []
+    assert catalog.get("s", stored.id).digest == b""
+    catalog.close()
+
+
 def test_what_a_switch_left_of_removed_references_goes_when_its_time_has_come(tmp_path):
     async def work():
         async with opened(tmp_path, history_seconds=1e-6) as engine:
@@ -156,6 +179,58 @@ def test_what_a_switch_left_of_removed_references_goes_when_its_time_has_come(tm
             assert catalog.view("s").pool.removed == 1
             await engine._look_at("s")
             assert catalog.view("s").pool.removed == 0
+
+    asyncio.run(work())
+
+
+CHANGES = {
+    "added": lambda engine, ids: grown(engine, "s", 5, 8),
+    "removed": lambda engine, ids: engine.delete_references("s", ids[:1], allow_missing=False),
+    "changed": lambda engine, ids: engine.update_reference(
+        "s", ids[0], ReferenceChange(frozenset({"tags"}), None, None, ("t",))
+    ),
+}
+STEPS = {"added": "append", "removed": "remove", "changed": "change"}
+
+
+@pytest.mark.parametrize("kind", CHANGES)
+def test_a_change_that_is_stored_answers_though_there_was_no_memory_for_it(tmp_path, monkeypatch, kind):
+    def full(*_):
+        raise MemoryError
+
+    async def work():
+        async with opened(tmp_path) as engine:
+            ids = await made(engine, "s", 5)
+            await engine.load_series("s", "memory")
+            with monkeypatch.context() as patch:
+                patch.setattr(retrieval.loaded.Loaded, STEPS[kind], full)
+                await CHANGES[kind](engine, ids)
+            found = await engine.search("s", queries(1), SearchOptions(99))
+            assert found.generation == (await engine.get_series("s")).pool.generation
+            there = {hit.reference for hit in found.hits}
+            assert there == set(engine._catalog.known("s")[0].values())
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("error", [MemoryError(), Unavailable("the store failed", reason="STORE_FAILED")])
+def test_a_change_that_failed_after_its_commit_is_not_missing_in_memory(tmp_path, monkeypatch, error):
+    real = Shelf._note
+
+    def broken(self, entry, txn):
+        real(self, entry, txn)
+        raise error
+
+    async def work():
+        async with opened(tmp_path) as engine:
+            await made(engine, "s", 5)
+            await engine.load_series("s", "memory")
+            with monkeypatch.context() as patch:
+                patch.setattr(Shelf, "_note", broken)
+                with pytest.raises(type(error)):
+                    await grown(engine, "s", 5, 8)
+            assert len(await hits(engine, "s", SearchOptions(99))) == 3 * 8
+            assert (await engine.get_series("s")).pool.references == 8
 
     asyncio.run(work())
 
@@ -212,3 +287,24 @@ def test_what_waited_while_its_series_was_replaced_is_refused_and_writes_nothing
     assert refused == ["SERIES_BUSY"]
     assert catalog.view("s").pool == before
     catalog.close()
+
+
+@pytest.mark.parametrize(("claimed", "box"), [(64, [0, 32, 64, 64]), (64, [40, 40, 64, 64]), (33, [0, 0, 32, 33])])
+def test_a_patch_outside_of_a_picture_that_is_smaller_than_its_import_said_is_refused(tmp_path, claimed, box):
+    file = io.BytesIO()
+    Image.new("RGB", (32, 32), (200, 10, 60)).save(file, "PNG")
+
+    async def work():
+        async with opened(tmp_path) as engine:
+            await made(engine, "s", 0)
+            boxes = np.asarray([box], np.int32)
+            item = ImportItem(Draft(), file.getvalue(), queries(1), boxes, claimed, claimed, "image/png")
+            await engine.import_references("s", "", [item])
+            (hit,) = (await engine.search("s", queries(1), SearchOptions(9))).hits
+            (wanted,) = plan([hit], "patches").wanted
+            with pytest.raises(FailedState) as caught:
+                await engine.show("s", wanted, 0)
+            assert caught.value.reason == "REFERENCE_SIZE_WRONG"
+            assert caught.value.metadata == {"expected": f"{claimed}x{claimed}", "actual": "32x32"}
+
+    asyncio.run(work())

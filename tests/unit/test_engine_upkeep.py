@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 import retrieval.cases.core
+import retrieval.duplicates as duplicates
 import retrieval.loaded
 from retrieval.config import RetrievalSettings
 from retrieval.engine import Engine
@@ -275,8 +276,11 @@ def test_near_duplicates_are_marked_and_excluded(tmp_path):
             items = [ImportItem(Draft(), d, vectors[[n]], boxes, 64, 64, "image/png") for d, n in files]
             results, before = await engine.import_references("s", "", items)
             ids = [result.reference.id for result in results]
+            workers = engine._embedding._pool._pool
+            assert not workers.pids
             dry = await engine.find_near_duplicates("s", 0.98, 3.0, dry_run=True)
             assert dry.generation == before
+            assert workers.pids  # pictures without a digest are decoded there, as they come from strangers
             found = await engine.find_near_duplicates("s", 0.98, 3.0)
             assert [(one.reference_id, one.original_id) for one in found.found] == [(ids[1], ids[0])]
             assert found.generation == before + 1
@@ -284,5 +288,44 @@ def test_near_duplicates_are_marked_and_excluded(tmp_path):
             assert ids[1] not in {hit[2] for hit in await hits(engine, "s", options)}
             assert (await engine.stats("s")).pool.near_duplicates == 1
             assert (await engine.drift("s", 0.9, Bound())).pairs == 0
+
+    asyncio.run(work())
+
+
+def test_what_a_look_for_near_duplicates_holds_is_counted(tmp_path, monkeypatch):
+    real, seen = duplicates.find_near_duplicates, []
+
+    async def work():
+        async with opened(tmp_path) as engine:
+            await made(engine, "s", 50)
+
+            def find(references, *args, **options):
+                seen.append(engine.index_bytes)
+                return real(references, *args, **options)
+
+            monkeypatch.setattr(duplicates, "find_near_duplicates", find)
+            before = engine.index_bytes
+            await engine.find_near_duplicates("s", 0.98, 3.0)
+            assert seen[0] >= before + 50 * 2 * 4 * DIM
+            assert engine.index_bytes == before
+
+    asyncio.run(work())
+
+
+LOOKS = {
+    "near duplicates": lambda engine: engine.find_near_duplicates("s", 0.98, 3.0),
+    "drift": lambda engine: engine.drift("s", 0.9, Bound()),
+}
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_a_look_at_a_pool_that_does_not_fit_into_the_budget_is_refused(tmp_path, look):
+    async def work():
+        async with opened(tmp_path, index_bytes=1000) as engine:
+            await made(engine, "s", 50)
+            with pytest.raises(Overloaded) as caught:
+                await LOOKS[look](engine)
+            assert caught.value.reason == "INDEX_BUDGET"
+            assert engine.index_bytes == 0
 
     asyncio.run(work())

@@ -16,16 +16,17 @@ from retrieval.config import RetrievalSettings
 from retrieval.engine import Engine
 from retrieval.index import CpuScanner
 from retrieval.loaded import Loaded
+from retrieval.references import block_of
 from retrieval.types import (
     Added,
     Draft,
+    Prepared,
     Provenance,
     Reference,
     SearchOptions,
     Series,
     SeriesDraft,
     Space,
-    StoredPatches,
 )
 from serving.errors import FailedState, Overloaded
 from tests.unit.engine_model import import_item
@@ -83,7 +84,8 @@ def test_a_loaded_pool_is_counted_at_no_less_than_pythons_objects_take(tmp_path)
         loaded = Loaded(catalog, series, CpuScanner())
         references = [reference(n) for n in range(count)]
         rows, boxes = np.ones((5, 1), np.float32), np.zeros((5, 4), np.int32)
-        loaded.append(references, [StoredPatches(one.id, one.generation, rows, boxes) for one in references])
+        made = Prepared(8, 8, "image/png", rows, boxes)
+        loaded.append(block_of([(one, made) for one in references]))
         return loaded
 
     load(1)

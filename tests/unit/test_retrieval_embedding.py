@@ -144,3 +144,12 @@ def test_a_wrong_variant_is_refused_with_the_reason(tmp_path: Path, variants: ob
 def test_a_default_embedder_that_is_no_variant_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValidationError, match="must be one of fit, open_clip, structure, vectors, got 'fot'"):
         settings(tmp_path, embedder="fot", embedder_variants={"fit": FIT})
+
+
+async def test_a_worker_makes_the_digest_of_patches_that_are_given(tmp_path: Path) -> None:
+    boxes = np.asarray([[0, 0, 40, 50], [10, 10, 60, 70]], np.int32)
+    async with embedding(tmp_path) as it:
+        assert await it.digest(png(draw_page(1)), boxes) == digest_of(draw_page(1), boxes)
+        with pytest.raises(InvalidInput) as caught:
+            await it.digest(b"no picture", boxes)
+        assert caught.value.reason == "IMAGE_UNREADABLE"

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from retrieval.catalog import Catalog
+from retrieval.inspector import Inspector
 from retrieval.types import (
     GENERATED,
     Draft,
@@ -361,10 +362,16 @@ def test_threads_that_share_few_environments_get_their_answers(tmp_path):
     catalog.close()
 
 
+def copy(catalog: Catalog, target: Path) -> None:
+    with Inspector() as inspector, catalog.holding("s") as live:
+        inspector.copy(live, target)
+
+
 def test_a_copy_is_a_series_as_it_was_at_one_moment(catalog, tmp_path):
     catalog.add_many("s", [item(b"a"), item(b"b")])
     draft = catalog.folder.draft()
-    pool = catalog.copy("s", draft)
+    pool = catalog.view("s").pool
+    copy(catalog, draft)
     catalog.add_many("s", [item(b"c")])
     assert pool == replace(
         catalog.view("s").pool, generation=2, references=2, patches=10, byte_size=2, update_ns=pool.update_ns
@@ -426,7 +433,7 @@ def test_a_busy_series_is_told_in_time(catalog, monkeypatch):
 def test_a_damaged_series_can_be_replaced(catalog, tmp_path):
     catalog.add_many("s", [item(b"a")])
     draft = catalog.folder.draft()
-    catalog.copy("s", draft)
+    copy(catalog, draft)
     with catalog.replacing("s") as folder:
         (folder / "data.mdb").write_bytes(b"?" * 10_000)
     assert "s" in catalog.ids()
@@ -442,7 +449,7 @@ def test_a_damaged_series_can_be_replaced(catalog, tmp_path):
 def test_a_copy_becomes_a_series_of_its_own(catalog):
     catalog.add_many("s", [item(b"a")])
     draft = catalog.folder.draft()
-    catalog.copy("s", draft)
+    copy(catalog, draft)
     with pytest.raises(AlreadyExists):
         catalog.adopt(draft, "s")
     assert catalog.adopt(draft, "t").pool.references == 1

@@ -90,9 +90,27 @@ def test_a_missing_extra_is_named(asked, monkeypatch):
     assert "panelhue[train]" in done.stderr
 
 
-def test_the_extra_brings_what_is_needed():
-    extra = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["train"]
-    assert {name.split(">")[0] for name in extra} == set(command.NEEDED)
+def test_the_extras_bring_what_is_needed():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    names = {extra: {name.split(">")[0] for name in extras[extra]} for extra in ("train", "colorflow")}
+    assert names["train"] == set(command.NEEDED)
+    assert set(command.COLORFLOW) <= names["colorflow"]
+
+
+def test_colorflow_s_recipes_need_its_extra_too(monkeypatch):
+    monkeypatch.setattr(command, "COLORFLOW", ("no_such_library",))
+    done = run("gsrp", "--data", "d", "--out", "o", "--base", "b")
+    assert done.exit_code == 2
+    assert "panelhue[train,colorflow]" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "flags", [["--size", "big"], ["--begin", "here"], ["--style", "oil"], ["--begin", "published"]]
+)
+def test_settings_that_cannot_be_are_a_sentence(flags):
+    done = run("guider", "--data", "d", "--out", "o", "--base", "b", *flags)
+    assert done.exit_code == 2
+    assert done.stderr.startswith("error: ")
 
 
 def test_importing_the_command_imports_nothing_heavy():

@@ -9,7 +9,8 @@ from retrieval import view as viewing
 from retrieval.catalog import Catalog
 from retrieval.index import CpuScanner
 from retrieval.loaded import Loaded
-from retrieval.types import OFFICIAL, Provenance, Reference, SearchOptions, Series, Space, StoredPatches
+from retrieval.references import block_of
+from retrieval.types import OFFICIAL, Prepared, Provenance, Reference, SearchOptions, Series, Space
 
 DIM, REFERENCES, PATCHES = 8, 40, 30
 
@@ -30,7 +31,7 @@ def loaded(tmp_path):
     ]
     boxes = np.zeros((PATCHES, 4), np.int32)
     made = Loaded(catalog, series, CpuScanner())
-    made.append(references, [StoredPatches(r.id, r.generation, rows(r.generation, PATCHES), boxes) for r in references])
+    made.append(block_of([(r, Prepared(8, 8, "image/png", rows(r.generation, PATCHES), boxes)) for r in references]))
     yield made
     catalog.close()
 

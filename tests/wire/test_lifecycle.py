@@ -30,11 +30,14 @@ async def nothing(): pass
 async def start():
     if sys.argv[3] == "fails": raise ServiceError("cannot start")
     if sys.argv[3] == "hangs": await asyncio.sleep(600)
+async def more():
+    while not Path(sys.argv[2]).with_suffix(".go").exists(): await asyncio.sleep(0.01)
+    if sys.argv[3] == "fails late": raise ServiceError("cannot go on")
 async def close(): Path(sys.argv[2]).with_suffix(".closed").touch()
 configure_logs("json", "info")
 settings = ServeSettings(listen=sys.argv[1], ready_file=sys.argv[2], drain_seconds=float(sys.argv[4]))
 asyncio.run(serve(services=[Service("t.T", lambda s: s.add_generic_rpc_handlers([handler]))], settings=settings,
-                  on_start=start, on_close=close))
+                  on_start=start, on_close=close, on_serving=more if "late" in sys.argv[3] else None))
 """
 
 
@@ -80,6 +83,36 @@ def test_health_says_serving_once_ready(start):
         for service in ("", "t.T"):
             answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=10)
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_a_service_serves_while_the_rest_of_the_server_gets_ready(start):
+    served = start(mode="late")
+    with grpc.insecure_channel(served.address()) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        whole = stub.Watch(health_pb2.HealthCheckRequest(service=""), timeout=30)
+        assert next(whole).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        answer = stub.Check(health_pb2.HealthCheckRequest(service="t.T"), timeout=10)
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+        assert channel.unary_unary("/t.T/Slow")(b"0", timeout=20) == b"done"
+        served.ready.with_suffix(".go").touch()
+        assert next(whole).status == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_a_server_that_cannot_get_ready_as_a_whole_ends(start):
+    served = start(mode="fails late")
+    served.address()
+    served.ready.with_suffix(".go").touch()
+    assert served.process.wait(30) != 0
+    assert served.ready.with_suffix(".closed").exists()
+    assert not served.ready.exists()
+
+
+def test_a_signal_while_the_rest_gets_ready_stops_the_server(start):
+    served = start(mode="late")
+    served.address()
+    served.process.send_signal(signal.SIGTERM)
+    assert served.process.wait(30) == 0
+    assert served.ready.with_suffix(".closed").exists()
 
 
 def test_a_taken_port_is_refused_by_name(start):

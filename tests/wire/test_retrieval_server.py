@@ -715,11 +715,17 @@ def test_the_server_tells_its_limits(stub):
     assert info.faiss.endswith("pu)")
 
 
-@pytest.mark.parametrize("service", ["", *SERVICES])
-def test_health_says_serving(retrieval_server, service):
+@pytest.mark.parametrize("service", SERVICES)
+def test_health_of_a_service_says_serving(retrieval_server, service):
     with grpc.insecure_channel(retrieval_server.address) as channel:
         request = health_pb2.HealthCheckRequest(service=service)
         assert health_pb2_grpc.HealthStub(channel).Check(request).status == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_health_of_the_server_says_serving_once_the_embedder_is_there(retrieval_server):
+    with grpc.insecure_channel(retrieval_server.address) as channel:
+        states = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service=""), timeout=90)
+        assert any(state.status == health_pb2.HealthCheckResponse.SERVING for state in states)
 
 
 def test_reflection_lists_every_service(retrieval_server):

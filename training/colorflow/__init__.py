@@ -1,0 +1,1 @@
+"""The networks of the back-end colorflow, trained on a user's base weights: guider with LoRA, and fusion network."""
