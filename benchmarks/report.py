@@ -49,7 +49,9 @@ def meta() -> dict[str, str]:
     )
     cores = len(os.sched_getaffinity(0))
     return {
-        "command": " ".join([program, *(shlex.quote(_short(argument)) for argument in sys.argv[1:])]),
+        "command": " ".join(
+            [program.removesuffix(".__main__"), *(shlex.quote(_short(argument)) for argument in sys.argv[1:])]
+        ),
         "machine": f"{_cpu()}, {cores} cores, Python {platform.python_version()}, {platform.system()}",
         "commit": commit + (" with uncommitted changes" if changed else ""),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
