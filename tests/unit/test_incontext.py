@@ -15,17 +15,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from colorizer.assembly import working_size
-from colorizer.backends.incontext.backend import FOLDER, InContext
+from colorizer.backends.incontext import tones
+from colorizer.backends.incontext.backend import FOLDER, MOST, InContext
 from colorizer.backends.incontext.looks import CHANNELS, look
 from colorizer.backends.incontext.network import Network
 from colorizer.backends.incontext.windows import windows
-from colorizer.luma import luma_of
+from colorizer.luma import chroma_of, luma_of
 from colorizer.types import Hint, Hit, Job, Swatch
 from serving.errors import FailedState
 from serving.geometry import Box
 from training.incontext.export import export
 from training.incontext.net import InContextNet, Memory, Size, weigh
 
+WAVES = (-0.238646658, 0.383885382, 0.031109396)  # of an even grey; a change would make another model of it
 TINY = Size(
     half=8, quarter=8, eighth=16, sixteenth=32, blocks=(1, 1, 1), scene=1, cross=1, heads=2, copies=2, key=8, note=5, ridge=8
 )  # fmt: skip
@@ -169,6 +171,28 @@ def test_weights_are_the_safetensors_file_alone(model):
     assert small < 600_000
 
 
+def test_tones_that_have_one_colour_each_are_learned_from_another_picture():
+    colours = np.array([[120, 20, 20], [40, 120, 60], [110, 140, 220], [240, 210, 120]], np.uint8)
+    pictures = [
+        colours[np.random.default_rng(seed).integers(0, 4, (8, 6)).repeat(16, 0).repeat(16, 1)] for seed in (0, 1)
+    ]
+    lumas = [luma_of(p).astype(np.float32) for p in pictures]
+    inputs = [tones.waves(look(luma), luma) for luma in lumas]
+    chroma = [np.ascontiguousarray(chroma_of(p).transpose(2, 0, 1)) for p in pictures]
+    sums = tones.learn(inputs[0], chroma[0], np.ones_like(lumas[0]))
+    found = tones.predict(inputs[1], [sums], (16, 12))
+    true = chroma[1].reshape(2, 16, 8, 12, 8).mean((2, 4)).transpose(1, 2, 0)
+    assert ((found - true) ** 2).mean() < 0.2 * (true**2).mean()
+    assert not tones.predict(inputs[1], [], (16, 12)).any()
+    hidden = tones.learn(inputs[0], chroma[0], np.zeros_like(lumas[0]))
+    assert not tones.predict(inputs[1], [hidden], (16, 12)).any()
+
+
+def test_tones_are_the_same_waves_for_ever():
+    flat = np.full((16, 16), 100.0, np.float32)
+    assert tones.waves(look(flat), flat)[0, :3] == pytest.approx(WAVES, abs=1e-5)
+
+
 def colour(backend: InContext, page: np.ndarray, *hits: Hit, **more: object) -> np.ndarray:
     [result] = backend.colorize([Job(page, (tuple(hits), (), (), ()), **more)])  # type: ignore[arg-type]
     return result.pixels
@@ -195,8 +219,8 @@ def test_references_beyond_the_best_are_not_used(model):
     hits = tuple(hit(picture(i, 64, 64), f"r{i}") for i in range(14))
     [result] = InContext(model).colorize([Job(page, (hits, (), (), ()))])
     assert result.used is not None
-    assert result.used[0].sum() == 10
-    assert result.used[0, :10].all()
+    assert result.used[0].sum() == MOST
+    assert result.used[0, :MOST].all()
 
 
 def test_what_is_shown_of_a_reference_is_what_counts(model):

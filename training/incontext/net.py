@@ -83,8 +83,14 @@ def attend(q: Tensor, k: Tensor, v: Tensor, heads: int, keep: Tensor | None = No
     """Attention of `heads` heads; q is b n d, k b m d, v b m e; `keep` (b m) is added to the scores."""
     b, n, _ = q.shape
     m = k.shape[1]
-    bias = None if keep is None else keep[:, None, None, :].to(q.dtype).expand(b, 1, n, m)
+    bias = None if keep is None else keep[:, None, None, :].to(q.dtype)
+    if bias is not None and not torch.onnx.is_in_onnx_export():
+        bias = bias.expand(b, 1, n, m)  # what the fast kernel wants
     parts = [x.reshape(b, x.shape[1], heads, x.shape[2] // heads).transpose(1, 2) for x in (q, k, v)]
+    if torch.onnx.is_in_onnx_export():  # head by head: all scores at once take half a gigabyte
+        each = zip(*(x.split(1, 1) for x in parts), strict=True)
+        out = torch.cat([F.scaled_dot_product_attention(*one, attn_mask=bias) for one in each], 1)
+        return out.transpose(1, 2).reshape(b, n, v.shape[2])
     out = F.scaled_dot_product_attention(*parts, attn_mask=bias)
     return out.transpose(1, 2).reshape(b, n, -1)
 

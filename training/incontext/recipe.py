@@ -124,7 +124,7 @@ _maker: Maker | None = None
 
 
 def _prepare(data: Path, told: Settings) -> None:
-    global _maker  # noqa: PLW0603 - a worker process serves one run
+    global _maker
     os.nice(5)
     torch.set_num_threads(1)
     stories, _ = split(read_stories(data), told.held)

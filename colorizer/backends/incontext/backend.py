@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from jaxtyping import Bool, Float32, UInt8
 from PIL import Image
 
 from colorizer.assembly import assemble, by_reference, working_size
+from colorizer.backends.incontext import tones
 from colorizer.backends.incontext.looks import CELL, drawn_of, look
 from colorizer.backends.incontext.network import CHROMA, Network, Told
 from colorizer.backends.incontext.windows import Window, windows
@@ -21,12 +23,22 @@ from colorizer.luma import chroma_of, luma_of, with_luma
 from colorizer.types import GreyPage, Hit, Job, Result
 
 FOLDER = Path(__file__).parent / "model"  # the weights that come with the package
-PAGE_AREA = 320 * 448  # working pixels of a window of the page
-REFERENCE_AREA = 272 * 384  # and of a reference
-MOST = 10  # references that a page looks at, best first
-GAIN = 1.0  # of the chroma; tuned, see docs/decisions/0011-incontext.md
+PAGE_AREA = 336 * 480  # working pixels of a window of the page
+REFERENCE_AREA = 336 * 480  # and of a reference
+MOST = 12  # references that a page looks at, best first
+# Tuned, see docs/decisions/0011-incontext.md.
+TONES = 0.5  # share of the regression on tones in the chroma; the rest is the network's
+GAIN = 1.0  # of the chroma
 _STRIP = 1 << 20  # page pixels finished at once
 _KEPT = 48  # references whose memories are kept; one takes about 3 MB
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What one reference says, to the network and to the regression."""
+
+    told: Told
+    tones: tones.ToneSums
 
 
 class InContext:
@@ -46,7 +58,7 @@ class InContext:
 
     def __init__(self, folder: Path | None = None) -> None:
         self._network = Network(folder or FOLDER)
-        self._shelf: OrderedDict[bytes, Told] = OrderedDict()
+        self._shelf: OrderedDict[bytes, _Known] = OrderedDict()
 
     def colorize(self, jobs: Sequence[Job]) -> Iterator[Result]:
         """Results in the order of the jobs, each begun when it is asked for."""
@@ -64,7 +76,7 @@ class InContext:
         job.progress(0, steps)
         told = []
         for hits in found.values():
-            told.append(self._told(hits))
+            told.append(self._known(hits))
             job.progress(done := done + 1, steps)
         painted = []
         for part in parts:
@@ -77,28 +89,37 @@ class InContext:
         job.progress(steps, steps)
         return Result(pixels, _full_size(sure, job.page.shape), _used(job, found))
 
-    def _told(self, hits: Sequence[Hit]) -> Told:
+    def _known(self, hits: Sequence[Hit]) -> _Known:
         picture, known = assemble(hits, REFERENCE_AREA, CELL)
         key = hashlib.blake2b(picture.tobytes() + known.tobytes() + bytes(str(known.shape), "ascii")).digest()
-        told = self._shelf.pop(key, None)
-        if told is None:
-            luma = luma_of(picture).astype(np.float32)
-            chroma = np.ascontiguousarray(chroma_of(picture).transpose(2, 0, 1)) / np.float32(CHROMA)
-            told = self._network.tell(look(luma), chroma, drawn_of(luma), known)
-        self._shelf[key] = told
+        found = self._shelf.pop(key, None)
+        self._shelf[key] = found = found or self._learn(picture, known)
         if len(self._shelf) > _KEPT:
             self._shelf.popitem(last=False)
-        return told
+        return found
+
+    def _learn(self, picture: UInt8[np.ndarray, "h w 3"], known: Bool[np.ndarray, "h w"]) -> _Known:
+        luma = luma_of(picture).astype(np.float32)
+        chroma = np.ascontiguousarray(chroma_of(picture).transpose(2, 0, 1))
+        seen, drawn = look(luma), drawn_of(luma)
+        sums = tones.learn(tones.waves(seen, luma), chroma, tones.known_weight(drawn, known))
+        return _Known(self._network.tell(seen, chroma / np.float32(CHROMA), drawn, known), sums)
 
     def _paint(
-        self, page: GreyPage, part: Window, told: Sequence[Told]
+        self, page: GreyPage, part: Window, told: Sequence[_Known]
     ) -> tuple[Float32[np.ndarray, "h2 w2 2"], Float32[np.ndarray, "h2 w2"]]:
         """Chroma and confidence of one window at half its working size."""
         cut = page[part.y0 : part.y1, part.x0 : part.x1]
         size = working_size(cut.shape[1], cut.shape[0], PAGE_AREA, CELL)
-        chroma, sure = self._network.paint(look(_shrunk(cut, size)), told)
-        wide = Image.fromarray(sure).resize((size[0] // 2, size[1] // 2), Image.Resampling.BILINEAR)
-        return chroma * np.float32(GAIN), np.asarray(wide, np.float32).clip(0, 1)
+        luma = _shrunk(cut, size)
+        seen = look(luma)
+        chroma, sure = self._network.paint(seen, [t.told for t in told])
+        cells = (size[1] // tones.CELL, size[0] // tones.CELL)
+        by_tone = tones.predict(tones.waves(seen, luma), [t.tones for t in told], cells)
+        half = (size[0] // 2, size[1] // 2)
+        smooth = np.stack([_resized(by_tone[..., i], half) for i in (0, 1)], axis=-1)
+        mixed = (chroma + np.float32(TONES) * (smooth - chroma)) * np.float32(GAIN)
+        return np.asarray(mixed, np.float32), _resized(sure, half).clip(0, 1)
 
 
 def _shrunk(page: UInt8[np.ndarray, "H W"], size: tuple[int, int]) -> Float32[np.ndarray, "sh sw"]:

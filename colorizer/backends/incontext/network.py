@@ -54,6 +54,7 @@ class Network:
         self._penalty = float(told[PENALTY])
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = max(1, min(_THREADS, len(os.sched_getaffinity(0))))
+        options.enable_cpu_mem_arena = False  # pages differ in size; what one needed would be kept for ever
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._page = onnxruntime.InferenceSession(str(folder / PAGE), options, providers=["CPUExecutionProvider"])
         self._reference = onnxruntime.InferenceSession(
@@ -118,7 +119,7 @@ class Network:
     def _fit(
         self, gram: Float64[np.ndarray, "*n r r"], moment: Float64[np.ndarray, "*n r 2"]
     ) -> Float64[np.ndarray, "*n r 2"]:
-        """The regression on sums over references; the last term is 1, so that its square sums up to the number of cells."""
+        """The regression on sums over references; the last term is 1, so that its square sums up to their cells."""
         count = np.maximum(1.0, gram[..., -1:, -1:])
         return np.asarray(np.linalg.solve(gram / count + np.eye(self._terms) * self._penalty, moment / count))
 
