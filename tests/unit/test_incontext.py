@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,8 @@ from training.incontext.net import InContextNet, Memory, Size, weigh
 
 WAVES = (-0.238646658, 0.383885382, 0.031109396)  # of an even grey; a change would make another model of it
 TINY = Size(
-    half=8, quarter=8, eighth=16, sixteenth=32, blocks=(1, 1, 1), scene=1, cross=1, heads=2, copies=2, key=8, note=5, ridge=8
+    half=8, quarter=8, eighth=16, sixteenth=32, blocks=(1, 1, 1), scene=1, cross=1, heads=2, copies=2, key=8, note=5,
+    ridge=8,
 )  # fmt: skip
 
 
@@ -68,7 +70,7 @@ def test_windows_cover_the_page_and_overlap(width, height):
     assert parts[0].x0 == parts[0].y0 == 0
     assert (parts[-1].x1, parts[-1].y1) == (width, height)
     assert len({(p.x1 - p.x0, p.y1 - p.y0) for p in parts}) == 1
-    for before, after in zip(parts, parts[1:], strict=False):
+    for before, after in pairwise(parts):
         overlap = (before.y1 - after.y0) if height >= width else (before.x1 - after.x0)
         assert overlap >= 0.25 * min(width, height)
     if max(width, height) <= 2 * min(width, height):

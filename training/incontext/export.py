@@ -7,7 +7,6 @@ import json
 import struct
 import warnings
 from pathlib import Path
-from typing import cast
 
 import onnx
 import torch
@@ -150,4 +149,4 @@ def _outside(model: onnx.ModelProto, places: dict[str, tuple[int, int]]) -> onnx
     del graph.initializer[:], graph.node[:]
     graph.initializer.extend(kept)
     graph.node.extend(casts + nodes)
-    return cast(onnx.ModelProto, model)
+    return model

@@ -76,6 +76,7 @@ class Residual(nn.Module):
         nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
+        """The input and what the convolutions add to it."""
         return F.relu(x + self.second(F.relu(self.first(x))))
 
 
@@ -86,13 +87,13 @@ def attend(q: Tensor, k: Tensor, v: Tensor, heads: int, keep: Tensor | None = No
     bias = None if keep is None else keep[:, None, None, :].to(q.dtype)
     if bias is not None and not torch.onnx.is_in_onnx_export():
         bias = bias.expand(b, 1, n, m)  # what the fast kernel wants
-    parts = [x.reshape(b, x.shape[1], heads, x.shape[2] // heads).transpose(1, 2) for x in (q, k, v)]
+    q, k, v = (x.reshape(b, x.shape[1], heads, x.shape[2] // heads).transpose(1, 2) for x in (q, k, v))
     if torch.onnx.is_in_onnx_export():  # head by head: all scores at once take half a gigabyte
-        each = zip(*(x.split(1, 1) for x in parts), strict=True)
-        out = torch.cat([F.scaled_dot_product_attention(*one, attn_mask=bias) for one in each], 1)
-        return out.transpose(1, 2).reshape(b, n, v.shape[2])
-    out = F.scaled_dot_product_attention(*parts, attn_mask=bias)
-    return out.transpose(1, 2).reshape(b, n, -1)
+        each = [tuple(x[:, i : i + 1] for x in (q, k, v)) for i in range(heads)]
+        out = torch.cat([F.scaled_dot_product_attention(a, b, c, attn_mask=bias) for a, b, c in each], 1)
+    else:
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+    return out.transpose(1, 2).flatten(2)
 
 
 class Attention(nn.Module):
@@ -112,6 +113,7 @@ class Attention(nn.Module):
             self.nothing = nn.Parameter(torch.zeros(2, 1, 1, width))
 
     def forward(self, x: Tensor, memory: Tensor | None = None, keep: Tensor | None = None) -> Tensor:
+        """Tokens and what they took from `memory` (from each other where that is None); `keep` as in `attend`."""
         h = self.norm(x)
         source = h if memory is None else self.other(memory)
         k, v = self.k(source), self.v(source)
@@ -121,7 +123,8 @@ class Attention(nn.Module):
             v = torch.cat([self.nothing[1].expand(b, 1, width).to(v.dtype), v], 1)
             if keep is not None:
                 keep = torch.cat([torch.zeros_like(keep[:, :1]), keep], 1)
-        return x + self.out(attend(self.q(h), k, v, self.heads, keep))
+        taken: Tensor = self.out(attend(self.q(h), k, v, self.heads, keep))
+        return x + taken
 
 
 class Mlp(nn.Module):
@@ -134,7 +137,9 @@ class Mlp(nn.Module):
         nn.init.zeros_(self.second.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.second(F.gelu(self.first(self.norm(x)), approximate="tanh"))
+        """Each token and what the layers add to it."""
+        added: Tensor = self.second(F.gelu(self.first(self.norm(x)), approximate="tanh"))
+        return x + added
 
 
 @dataclass(frozen=True)
@@ -178,6 +183,7 @@ class Encoder(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Features:
+        """Features of b CHANNELS h w."""
         half = F.relu(self.stem(x))
         quarter = self.quarter(F.relu(self.to_quarter(half)))
         eighth = self.eighth(F.relu(self.to_eighth(quarter)))
@@ -259,7 +265,8 @@ class InContextNet(nn.Module):
 
     def describe(self, features: Features) -> Tensor:
         """What cells at 1/8 look like, with the scene around them: b n eighth."""
-        return self.key_norm(tokens(features.eighth + twice(self.lateral(features.sixteenth))))
+        found: Tensor = self.key_norm(tokens(features.eighth + twice(self.lateral(features.sixteenth))))
+        return found
 
     def regressors(self, described: Tensor) -> Tensor:
         """The regression's inputs, the last of them 1: b n ridge+1."""
@@ -305,15 +312,17 @@ class InContextNet(nn.Module):
         penalty = torch.eye(gram.shape[-1], device=gram.device) * (self.log_penalty.exp() + LEAST_PENALTY)
         count = gram[:, -1:, -1:].clamp(min=1.0)
         with torch.autocast("cpu", enabled=False):
-            return torch.linalg.solve(gram.float() / count + penalty, moment.float() / count)
+            fitted: Tensor = torch.linalg.solve(gram.float() / count + penalty, moment.float() / count)
+        return fitted
 
     # What the page makes of it
 
     def paint(self, page: Features, memory: Memory) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Chroma at 1/2 size (b 2 h/2 w/2); at 1/8 how sure it is (b 1 h w), the mixture and the regression (b 2 h w)."""
+        """Chroma at 1/2 (b 2 h/2 w/2); at 1/8 how sure it is (b 1 h w), the mixture, the regression (b 2 h w each)."""
         s = self.size
         seen = tokens(page.sixteenth) + self.trust_scene(memory.evidence)[:, None]
-        for crossing, own, mlp in self.cross:  # type: ignore[misc]
+        for layer in self.cross:
+            crossing, own, mlp = layer.children()
             seen = mlp(own(crossing(seen, memory.tokens, memory.token_keep)))
         scene = grid(seen, page.sixteenth)
         described = self.describe(page)
@@ -402,9 +411,9 @@ def gather(
 def weigh(net: InContextNet, gram: Tensor, moment: Tensor, energy: Tensor) -> Tensor:
     """What the references of one page explain of each other, each by the regression on all others: EVIDENCE numbers.
 
-    They are the mean and the least share that is explained, in [-1, 1]; the factor on the regression that would have been
-    best, in [0, 2]; the mean and the deviation of the logarithm of the references' energy; and how many there are over 10.
-    All follow from the sums of `tell`.
+    They are the mean and the least share that is explained, in [-1, 1]; the factor on the regression that would have
+    been best, in [0, 2]; the mean and the deviation of the logarithm of the references' energy; and how many there are
+    over 10. All follow from the sums of `tell`.
 
     Args:
         net: for its regression.

@@ -1,8 +1,9 @@
 """How `incontext` is trained: every page of a group is coloured from the others, and the error counts at three places.
 
-The loss of a page is the logarithm of its squared error over its own chroma's energy, as in a mean of gains in decibel, and
-its plain error over its own plain size, half each: a page of pale colours counts as much as a gaudy one, and no single page
-rules a step. The same is asked of the mixture at 1/8 and of the regression, so that copying is learned before correcting.
+The loss of a page is the logarithm of its squared error over its own chroma's energy, as in a mean of gains in decibel,
+and its plain error over its own plain size, half each: a page of pale colours counts as much as a gaudy one, and no
+single page rules a step. The same is asked of the mixture at 1/8 and of the regression, so that copying is learned
+before correcting.
 
 Cost: 0.9 s a step of six pages of 42,000 pixels on one core with bfloat16 matrix units; 3 GB, a gigabyte of it pictures
 in each process that makes pages.
@@ -155,7 +156,7 @@ class _Teacher:
     def __init__(self, told: Settings, device: torch.device, seed: int) -> None:
         torch.manual_seed(seed)
         self._told, self._device = told, device
-        self.net = InContextNet(told.size).to(device, memory_format=torch.channels_last)
+        self.net = InContextNet(told.size).to(device).to(memory_format=torch.channels_last)
         weights = [p for p in self.net.parameters() if p.ndim >= 2]
         others = [p for p in self.net.parameters() if p.ndim < 2]
         groups = [{"params": weights, "weight_decay": told.decay}, {"params": others, "weight_decay": 0.0}]

@@ -177,7 +177,7 @@ def _check(path: Path, wanted: str) -> None:
 def _cells(plane: Float32[np.ndarray, "h w"], side: int) -> Float32[np.ndarray, " n"]:
     """Means of square cells, row by row."""
     height, width = plane.shape
-    return plane.reshape(height // side, side, width // side, side).mean(axis=(1, 3)).ravel()
+    return np.asarray(plane.reshape(height // side, side, width // side, side).mean(axis=(1, 3)).ravel())
 
 
 def _shown(known: Bool[np.ndarray, "h w"], side: int) -> Bool[np.ndarray, " n"]:

@@ -1,8 +1,8 @@
 """A regression from tones to chroma, fitted anew on the references of each page; it stands beside the network.
 
-What a cell of 8 x 8 pixels is told by: what the network sees of it (its luma, its rank in its panel, its place there, the
-panel's tones), its contrast, and the mean and contrast of what lies around it at three sizes. Random waves of these are
-regressed on chroma by ridge, in closed form; sums over references add up, so that a reference is looked at once.
+What a cell of 8 x 8 pixels is told by: what the network sees of it (its luma, its rank in its panel, its place there,
+the panel's tones), its contrast, and the mean and contrast of what lies around it at three sizes. Random waves of these
+are regressed on chroma by ridge, in closed form; sums over references add up, so that a reference is looked at once.
 
 Source: random Fourier features, Rahimi and Recht, NIPS 2007. The waves are the same in every process and release.
 """
@@ -88,7 +88,8 @@ def predict(
     count = sum(t.cells for t in taught)
     if count == 0:
         return np.zeros((*shape, 2), np.float32)
-    gram, moment = sum(t.gram for t in taught) / count, sum(t.moment for t in taught) / count
+    gram = np.sum([t.gram for t in taught], axis=0) / count
+    moment = np.sum([t.moment for t in taught], axis=0) / count
     weights = np.linalg.solve(gram + PENALTY * np.eye(len(gram)), moment)
     return np.asarray((inputs @ weights).reshape(*shape, 2), np.float32)
 
@@ -100,7 +101,7 @@ def known_weight(drawn: Float32[np.ndarray, "h w"], known: Bool[np.ndarray, "h w
 
 def _cells(plane: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, " n"]:
     height, width = plane.shape
-    return plane.reshape(height // CELL, CELL, width // CELL, CELL).mean(axis=(1, 3)).ravel()
+    return np.asarray(plane.reshape(height // CELL, CELL, width // CELL, CELL).mean(axis=(1, 3)).ravel())
 
 
 def _contrast(value: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
