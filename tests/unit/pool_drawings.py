@@ -61,7 +61,7 @@ def reference(sequence: int, **fields: object) -> Reference:
 def embedded(pixels: np.ndarray, sequence: int, **fields: object) -> tuple[Reference, StoredPatches]:
     """A picture as it lies in a pool."""
     boxes = np.array(cut_reference(pixels, CropRecipe()).source_boxes, np.int32)
-    vectors = create_embedder().embed_references([pixels])[0]
+    vectors = create_embedder("structure").embed_references([pixels])[0]
     one = reference(sequence, **{"digest": digest_of(pixels, boxes), **fields})
     return one, StoredPatches(one.id, sequence, vectors, boxes)
 

@@ -39,12 +39,14 @@ def test_a_change_of_any_field_makes_another_id(field: str):
 
 
 def test_an_unknown_embedder_is_not_found():
-    with pytest.raises(NotFound, match="one of open_clip, structure, got 'clip'"):
+    with pytest.raises(NotFound, match="one of open_clip, patchnet, structure, got 'clip'"):
         create_embedder("clip")
 
 
-def test_the_default_is_weight_free():
-    assert create_embedder().space.weights_sha256 == ""
+def test_the_default_is_the_learned_one_that_comes_along():
+    assert create_embedder().space.model.startswith("patchnet")
+    assert len(create_embedder().space.weights_sha256) == 64
+    assert create_embedder("structure").space.weights_sha256 == ""
 
 
 def test_importing_the_embedders_loads_no_model_library():
