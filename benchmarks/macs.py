@@ -203,8 +203,9 @@ def watched() -> Iterator[Networks]:
     def hidden(*_: Any, **__: Any) -> Any:
         raise RuntimeError("a network is counted only if it is run by InferenceSession.run")
 
+    replacements: tuple[Callable[..., Any], ...] = (made, run, hidden, hidden, hidden)
     try:
-        for name, replacement in zip(names, (made, run, hidden, hidden, hidden), strict=True):
+        for name, replacement in zip(names, replacements, strict=True):
             setattr(kind, name, replacement)
         yield networks
     finally:

@@ -49,14 +49,24 @@ def options_of(task: PageTask) -> pb.ColorizeOptions:
         steps=options.steps or 0,
         preview_every=options.preview_every,
         preview_side=options.preview_side,
-        # The request's own come first, and the contract has an end.
-        palette=[common.Swatch(name=s.name, rgb=pack_rgb(s.rgb)) for s in task.palette[:MAX_PALETTE]],
+        palette=_palette(task),
         parameters=options.parameters,
         request_id=options.request_id,
     )
     if options.page_timeout is not None:
         message.page_timeout.FromNanoseconds(max(1, round(options.page_timeout * 1e9)))
     return message
+
+
+def _palette(task: PageTask) -> list[common.Swatch]:
+    """The request's own colours come first, and the contract has an end.
+
+    It has each name once, too; a series that an earlier version made may have two of one name.
+    """
+    first: dict[str, common.Swatch] = {}
+    for swatch in task.palette:
+        first.setdefault(swatch.name, common.Swatch(name=swatch.name, rgb=pack_rgb(swatch.rgb)))
+    return list(first.values())[:MAX_PALETTE]
 
 
 def page_key(task: PageTask) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from retrieval import records
+from retrieval.digest import read_digest
 from retrieval.held import Held
 from retrieval.onlooker import Glance, Onlooker
 from retrieval.types import Finding, PoolState, Reference, Series, StoredPatches
@@ -57,6 +58,7 @@ class _Check:
             b"blobs": self._blob,
             b"history": self._past,
             b"removed": self._gone,
+            b"digests": self._digest,
         }
         names = self._names()
         for name in names:
@@ -206,6 +208,12 @@ class _Check:
         records.unpack(records.GONE, value, view.where(b"removed", key))
         if len(key) != 40 or len(value) != records.HEADER.size + 8:
             yield Finding(f"removed {key.hex()}: expected an id, a number and a generation, got {len(value)} bytes")
+
+    def _digest(self, view: Glance, key: bytes, value: bytes) -> Iterator[Finding]:
+        where = view.where(b"digests", key)
+        read_digest(bytes(records.unpack(records.DIGEST, value, where)))
+        if len(key) != 8:
+            yield Finding(f"{where}: expected a key of 8 bytes, got {len(key)}")
 
     def _other(self, view: Glance, key: bytes, value: bytes) -> Iterator[Finding]:
         """Of a database that this version does not use: the checksum at least."""

@@ -139,7 +139,6 @@ def guider(
     }
     own |= {"batch": batch, "rate": rate, "warm_up": warm_up, "begin": begin, "guides": guides, "repeat": repeat}
     own |= {"base": base, "style": style, "size": size, "precision": precision, "accept_licence": accept_licence}
-    own |= {"prompts": prompts}
     _run_colorflow("guider", own, _asked(data, out, minutes, steps, seed, device, again))
 
 

@@ -186,21 +186,26 @@ class Run:
     def save(self, state: State) -> None:
         """Writes a checkpoint of the current step; nothing half-written can be taken for one. Keeps the last two.
 
+        A sound one of this step stays as it is: writing it anew could only lose it.
+
         Raises:
             OSError: the disk is full; the checkpoints before are as they were.
         """
         folder = self.folder / CHECKPOINTS
         folder.mkdir(exist_ok=True)
         path = folder / f"{self.step}.pt"
+        if (note := dict(_notes(folder)).get(self.step)) and _is_sound(path, note["sha256"]):
+            self._saved_at = self._clock()
+            return
         (folder / f"{self.step}.json").unlink(missing_ok=True)
         with replacing(path) as part:
             torch.save(dict(state), part)
             digest = _sha256(part)
-        note = {"step": self.step, "seconds": self._elapsed(), "sha256": digest}
+        said = {"step": self.step, "seconds": self._elapsed(), "sha256": digest}
         with replacing(folder / f"{self.step}.json") as part:
-            part.write_text(json.dumps(note), "utf-8")
+            part.write_text(json.dumps(said), "utf-8")
         self._saved_at = self._clock()
-        _drop_old(folder)
+        _drop_old(folder, self.step)
 
     def _elapsed(self) -> float:
         now = self._clock()
@@ -344,15 +349,20 @@ def _notes(folder: Path) -> list[tuple[int, dict[str, Any]]]:
     return sorted(found, key=lambda one: one[0], reverse=True)
 
 
+def _is_sound(path: Path, digest: str) -> bool:
+    return path.exists() and _sha256(path) == digest
+
+
 def _read(path: Path, digest: str) -> dict[str, Any] | None:
-    if not path.exists() or _sha256(path) != digest:
+    if not _is_sound(path, digest):
         return None
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     return state
 
 
-def _drop_old(folder: Path) -> None:
-    keep = {step for step, _ in _notes(folder)[:KEPT]}
+def _drop_old(folder: Path, newest: int) -> None:
+    """Keeps the last checkpoints up to that step; later ones were passed over as damaged."""
+    keep = set([step for step, _ in _notes(folder) if step <= newest][:KEPT])
     for path in folder.iterdir():
         if not path.stem.isdecimal() or int(path.stem) not in keep:
             path.unlink(missing_ok=True)

@@ -352,6 +352,25 @@ def test_a_history_without_the_removal_is_found(sound, only):
     assert only(sound, "as in the history")
 
 
+@pytest.mark.parametrize(
+    ("key", "digest", "words"),
+    [
+        (bytes(8), bytes(49), "begin with byte 1"),
+        (bytes(8), b"\x01" + bytes(47), "48 bytes a patch"),
+        (bytes(4), b"\x01" + bytes(48), "a key of 8 bytes"),
+    ],
+    ids=["version", "length", "key"],
+)
+def test_a_digest_that_cannot_be_is_found(sound, key, digest, words, only):
+    set_value(sound, b"digests", key, records.pack(records.DIGEST, digest))
+    assert only(sound, "digest", words)
+
+
+def test_a_digest_that_waits_for_a_switch_is_sound(sound, findings):
+    set_value(sound, b"digests", (1).to_bytes(8, "big"), records.pack(records.DIGEST, b"\x01" + bytes(48)))
+    assert findings(sound) == []
+
+
 # -- the pages
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from panelhue.cli.common import swatches
 from panelhue.errors import UsageError
-from panelhue.palettes import MOST, colour_of, read_palette
+from panelhue.palettes import MOST, colour_of, joined, read_palette
 from panelhue.types import Swatch
 
 HAIR, SKY = Swatch("hair", 0xCC3322), Swatch("night sky", 0x204060)
@@ -58,6 +58,7 @@ def test_custom_properties_of_a_style_sheet_are_read(tmp_path: Path) -> None:
         ("a.json", '"#cc3322"', "entry 1"),
         ("a.json", '{"hair": "#cc3322", "hair": "#204060"}', '"hair" twice, #cc3322 and #204060'),
         ("a.json", '{"": "#cc3322"}', "1 to 256 bytes"),
+        ("a.json", '{"\\ud800": "#cc3322"}', "name is text"),
         ("a.css", ":root { --hair: red; }", "--hair"),
         ("a.gpl", "GIMP Palette\n204 51 hair\n", "line 2"),
         ("a.txt", "".join(f"c{i} = #{i:06x}\n" for i in range(MOST + 1)), "at most 256 colours, got 257"),
@@ -69,6 +70,25 @@ def test_a_wrong_palette_is_refused_with_the_place(tmp_path: Path, name: str, te
         read_palette(file)
     assert caught.value.message.startswith(f"{file}: ")
     assert said in caught.value.message
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("end", [".css", ".txt", ".gpl", ".json"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "--a:" + " " * 100_000,
+        "-" * 100_000,
+        "--a: " * 20_000,
+        "hair" + " " * 100_000 + "!",
+        "GIMP Palette\n1 2 3" + " " * 100_000,
+        '{"hair": "rgb(1' + " " * 100_000 + '"}',
+    ],
+    ids=["declaration", "dashes", "declarations", "line", "GIMP", "JSON"],
+)
+def test_a_long_file_is_refused_soon(tmp_path: Path, text: str, end: str) -> None:
+    with pytest.raises(UsageError):
+        read_palette(written(tmp_path, f"a{end}", text))
 
 
 def test_a_palette_of_other_bytes_is_refused(tmp_path: Path) -> None:
@@ -108,3 +128,9 @@ def test_a_colour_on_the_command_line_comes_before_the_files(tmp_path: Path) -> 
 def test_two_colours_of_one_name_on_the_command_line_are_refused() -> None:
     with pytest.raises(UsageError, match="twice"):
         swatches(["hair=#cc3322", "hair = #204060"])
+
+
+def test_of_two_colours_of_one_name_in_a_series_the_first_counts() -> None:
+    """A series that an earlier version made may have such; a server refuses them in a request."""
+    other = Swatch("hair", 0x204060)
+    assert joined((), (HAIR, other, SKY)) == (HAIR, SKY)

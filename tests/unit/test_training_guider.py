@@ -18,6 +18,7 @@ from serving.errors import Cancelled, FailedState
 from tests.unit import colorflow_lessons as lessons
 from tests.unit import picture_books
 from training.colorflow import guider_recipe, start
+from training.colorflow.course import Draws, Learner
 from training.colorflow.passes import Part, predicted
 
 
@@ -162,3 +163,15 @@ def test_a_base_that_is_not_there_is_named(options, settings, tmp_path, monkeypa
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(FailedState, match="stable-diffusion"):
         guider_recipe.train(options, replace(settings, base=tmp_path))
+
+
+@pytest.mark.parametrize("loss", [torch.log, torch.sqrt], ids=["no number", "a number without a slope"])
+def test_a_step_that_diverges_changes_nothing(settings, loss):
+    weight = torch.nn.Parameter(torch.zeros(1))
+    learner = Learner({"weight": weight}, lambda _sample, _draws: loss(weight).sum(), settings, torch.device("cpu"))
+    draws = Draws(np.random.default_rng(0), torch.Generator())
+    with pytest.raises(FailedState) as caught:
+        learner.learn([("", draws)], 0.1)
+    assert caught.value.reason == "TRAINING_DIVERGED"
+    assert weight.item() == 0
+    assert not learner.state()["optimiser"]["state"]

@@ -193,6 +193,33 @@ def test_a_failed_save_leaves_the_checkpoint_before(tmp_path):
         assert run.load() == {"at": 3}
 
 
+def test_a_step_that_is_saved_is_not_written_again(tmp_path):
+    saved(tmp_path, steps=(1,))
+    with Run(options(tmp_path, steps=1), CONFIG) as run:
+        run.load()
+        run.save({"at": lambda: None})  # would fail, and take the only checkpoint with it
+        assert run.load() == {"at": 1}
+
+
+def test_a_damaged_checkpoint_of_the_step_is_written_again(tmp_path):
+    file = saved(tmp_path, steps=(1,)).folder / "checkpoints" / "1.pt"
+    file.write_bytes(b"")
+    with Run(options(tmp_path, steps=1), CONFIG) as run:
+        run.step = 1
+        run.save({"at": 1})
+        assert run.load() == {"at": 1}
+
+
+def test_a_damaged_checkpoint_takes_no_sound_one_s_place(tmp_path):
+    folder = saved(tmp_path, steps=(10, 20)).folder / "checkpoints"
+    (folder / "20.pt").write_bytes(b"")
+    with Run(options(tmp_path, steps=30), CONFIG) as run:
+        assert run.load() == {"at": 10}
+        run.step = 15
+        run.save({"at": 15})
+    assert sorted(path.name for path in folder.iterdir()) == ["10.json", "10.pt", "15.json", "15.pt"]
+
+
 def test_minutes_count_over_resumes(tmp_path):
     clock = Clock()
 

@@ -274,7 +274,7 @@ def test_a_palette_changes_the_colours_whoever_keeps_it(
         ("kept, by the client", "painted", ("--context", "client")),
     ):
         run = ("colorize", comic / "grey" / "ch02" / "p01.png", "-s", pool, "--chapter", 2, "--no-sheet", *more)
-        panelhue(*run, "--max-chapter", 1, "--hits", 3, "-o", tmp_path / name)
+        panelhue(*run, "--max-chapter", 1, "--hits", 3, "--backend", "exemplar", "--steps", 4, "-o", tmp_path / name)
         pages[name] = (tmp_path / name / "p01.png").read_bytes()
     assert pages["given"] != pages["none"]
     assert pages["kept"] == pages["kept, by the client"] == pages["given"]

@@ -19,7 +19,7 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "panelhue", "conformance", "--seconds", "20", *arguments],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,  # a core may be shared
     )
 
 

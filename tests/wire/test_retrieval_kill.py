@@ -19,7 +19,7 @@ from panelhue.common.v1 import common_pb2 as common
 from panelhue.retrieval.v1 import retrieval_pb2 as pb
 from tests.wire.speaking import adding, answer, asking, chunks, header, id_of, picture, stub_of
 
-KILLS = 20
+KILLS = 12  # benchmarks.kills has hundreds
 SEED = 20260
 MOST_PICTURES = 30  # of one life; more than are taken before the kill
 SHIM = Path(__file__).with_name("sync_shim.c")

@@ -55,7 +55,7 @@ class Learner(Generic[Sample]):
         """One step of the optimiser over the mean loss of the samples, which is returned.
 
         Raises:
-            FailedState: TRAINING_DIVERGED: the loss is no number any more; nothing was changed.
+            FailedState: TRAINING_DIVERGED: the loss or its slope is no number any more; nothing was changed.
         """
         self._optimiser.zero_grad(set_to_none=True)
         total = 0.0
@@ -64,10 +64,10 @@ class Learner(Generic[Sample]):
                 loss = self._loss(sample, draws) / len(samples)
             loss.backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
-        if not math.isfinite(total):
+        slope = float(nn.utils.clip_grad_norm_(self.trained.values(), CLIP))
+        if not (math.isfinite(total) and math.isfinite(slope)):
             message = "the loss is no number any more; go on from the last checkpoint at a lower rate"
             raise FailedState(message, reason="TRAINING_DIVERGED")
-        nn.utils.clip_grad_norm_(self.trained.values(), CLIP)
         for group in self._optimiser.param_groups:
             group["lr"] = rate
         self._optimiser.step()

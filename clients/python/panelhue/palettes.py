@@ -12,10 +12,11 @@ from panelhue.types import Swatch
 
 MOST = 256  # colours, as the servers take them
 _LARGEST = 1 << 20  # bytes of a file
+_LONGEST = 1000  # characters of a line, and of a colour: the expressions below may take the square of it
 _HEX = re.compile(r"(?:#|0x)?([0-9a-fA-F]{6}|[0-9a-fA-F]{3})")
 _RGB = re.compile(r"rgb\(\s*(\d{1,3})\s*[, ]\s*(\d{1,3})\s*[, ]\s*(\d{1,3})\s*\)")
-_DECLARED = re.compile(r"--([\w-]+)\s*:\s*([^;{}]+?)\s*(?:;|(?=\}))")
-_PLAIN = re.compile(r"(?P<name>.+?)\s*[=:\t ]\s*(?P<colour>#[0-9a-fA-F]{3,8}|rgb\([^)]*\)|0x[0-9a-fA-F]{6}|\w+)")
+_DECLARED = re.compile(r"(?<![\w-])--([\w-]+)\s*:([^;{}]{1,200})(?=[;}])")
+_PLAIN = re.compile(r"(?P<name>.+?) ?[=: ] ?(?P<colour>#[0-9a-fA-F]{3,8}|rgb\([^)]*\)|0x[0-9a-fA-F]{6}|\w+)")
 _GIMP = re.compile(r"\s*(\d{1,3})\s+(\d{1,3})\s+(\d{1,3})(?:\s+(.*\S))?\s*")
 
 
@@ -66,10 +67,11 @@ def checked(swatches: Iterable[Swatch]) -> tuple[Swatch, ...]:
 
 
 def joined(first: Iterable[Swatch], second: Iterable[Swatch]) -> tuple[Swatch, ...]:
-    """`first`, then those of `second` whose names are new."""
-    own = tuple(first)
-    names = {swatch.name for swatch in own}
-    return (*own, *(swatch for swatch in second if swatch.name not in names))
+    """`first`, then those of `second` whose names are new; of two with one name the earlier."""
+    found: dict[str, Swatch] = {}
+    for swatch in (*first, *second):
+        found.setdefault(swatch.name, swatch)
+    return tuple(found.values())
 
 
 def colour_of(text: str) -> int:
@@ -78,6 +80,8 @@ def colour_of(text: str) -> int:
     Raises:
         UsageError: it has another form.
     """
+    if len(text) > _LONGEST:
+        raise UsageError(f'a colour is written #rrggbb, #rgb or rgb(r, g, b), got "{text[:40]}…"')
     if found := _HEX.fullmatch(text.strip()):
         digits = found.group(1)
         return int(digits if len(digits) == 6 else "".join(digit * 2 for digit in digits), 16)
@@ -113,6 +117,8 @@ def _swatch(place: str, name: str, colour: object) -> Swatch:
             raise UsageError(f"a colour's name has 1 to 256 bytes, got {len(name.encode())}")
     except UsageError as error:
         raise UsageError(f"{place}: {error.message}") from error
+    except UnicodeEncodeError as error:  # JSON can write half of a character
+        raise UsageError(f"a colour's name is text, got {name!r}") from error
     return Swatch(name, rgb)
 
 
@@ -149,26 +155,33 @@ def _spelled(colour: object) -> object:
 def _css(text: str) -> Iterator[tuple[str, str, object]]:
     bare = re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
     for found in _DECLARED.finditer(bare):
-        yield f"--{found.group(1)}", found.group(1), found.group(2)
+        yield f"--{found.group(1)}", found.group(1), found.group(2).strip()
 
 
 def _gimp(text: str) -> Iterator[tuple[str, str, object]]:
-    for number, line in enumerate(text.splitlines(), 1):
-        if number == 1 or not line.strip() or line.startswith(("#", "Name:", "Columns:")):
+    for number, line in _lines(text):
+        if number == 1 or not line or line.startswith(("#", "Name:", "Columns:")):
             continue
         found = _GIMP.fullmatch(line)
         if not found:
-            raise UsageError(f'line {number}: a colour of a GIMP palette is "204 51 34 hair", got "{line.strip()}"')
+            raise UsageError(f'line {number}: a colour of a GIMP palette is "204 51 34 hair", got "{line}"')
         red, green, blue, name = found.groups()
         yield f"line {number}", name or f"colour {number}", f"rgb({red}, {green}, {blue})"
 
 
 def _plain(text: str) -> Iterator[tuple[str, str, object]]:
-    for number, line in enumerate(text.splitlines(), 1):
-        line = line.strip()
+    for number, line in _lines(text):
         if not line or line.startswith(("//", ";")):
             continue
         found = _PLAIN.fullmatch(line)
         if not found:
             raise UsageError(f'line {number}: a colour is written "hair = #cc3322", got "{line}"')
         yield f"line {number}", found["name"].strip(), found["colour"]
+
+
+def _lines(text: str) -> Iterator[tuple[int, str]]:
+    """Lines with their numbers, each run of white space as one space."""
+    for number, line in enumerate(text.splitlines(), 1):
+        if len(line) > _LONGEST:
+            raise UsageError(f"line {number}: a line has at most {_LONGEST} characters, got {len(line)}")
+        yield number, " ".join(line.split())

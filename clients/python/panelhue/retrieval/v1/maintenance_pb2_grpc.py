@@ -240,7 +240,7 @@ class MaintenanceServiceServicer(object):
 
     def FindNearDuplicates(self, request, context):
         """Looks for references that nearly repeat another one of the pool, and marks them.
-        Errors: none of its own.
+        Errors: RESOURCE_EXHAUSTED (no room for the pool's vectors within the server's budget for indexes).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -249,7 +249,7 @@ class MaintenanceServiceServicer(object):
     def GetDrift(self, request, context):
         """How far colour has drifted: for pairs of patches of different chapters that show the same thing, the difference of
         their colours.
-        Errors: none of its own.
+        Errors: RESOURCE_EXHAUSTED (no room for the pool's vectors within the server's budget for indexes).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

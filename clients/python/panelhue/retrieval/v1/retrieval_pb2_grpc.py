@@ -247,10 +247,10 @@ class RetrievalServiceServicer(object):
         """The context of a page. In: `options`, then, unless it names a stored reference, the page's `chunk`s. Out: one
         `summary` with all hits, then the pictures that the hits point to, each as `picture` and `chunk`s.
         Errors: NOT_FOUND (series or stored reference), INVALID_ARGUMENT (the page cannot be read), FAILED_PRECONDITION
-        (the embedder cannot be loaded, min_generation is ahead of the pool, or the history no longer reaches back to
-        as_of_generation), DEADLINE_EXCEEDED (the client was silent
-        for longer than the server's idle limit), RESOURCE_EXHAUSTED (too many searches at once), ABORTED (a reference was
-        removed before its pixels were sent; ask again).
+        (the embedder cannot be loaded, min_generation is ahead of the pool, the history no longer reaches back to
+        as_of_generation, or a reference was imported with another size than its picture has), DEADLINE_EXCEEDED (the client
+        was silent for longer than the server's idle limit), RESOURCE_EXHAUSTED (too many searches at once), ABORTED (a
+        reference was removed before its pixels were sent; ask again).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
