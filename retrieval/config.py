@@ -30,7 +30,7 @@ class EmbedderVariant(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    embedder: str = Field(description="structure or open_clip.")
+    embedder: str = Field(description="structure, patchnet or open_clip.")
     crop_recipe: str = Field("native", description="As the server's setting of this name; so are all below.")
     grey_twin: bool = True
     clip_model: str | None = None
@@ -79,8 +79,8 @@ class RetrievalSettings(ServerSettings):
     )
     embedder: str = Field(
         "structure",
-        description="Embedder of a series that names none: structure, open_clip, a variant's name, or vectors "
-        "(then it embeds no pictures, unless another series asks for it).",
+        description="Embedder of a series that names none: structure, patchnet, open_clip, a variant's name, or "
+        "vectors (then it embeds no pictures, unless another series asks for it).",
     )
     crop_recipe: str = Field("native", description="How pictures are cut: native, or fit:WxH (pixels).")
     grey_twin: bool = Field(True, description="Embed references without their colour, as pages are.")

@@ -15,6 +15,7 @@ __all__ = ["EMBEDDERS", "Embedder", "EmbedderSettings", "EmbeddingSpace", "creat
 EMBEDDERS: Mapping[str, str] = MappingProxyType(
     {
         "structure": "retrieval.embed.structure:create",
+        "patchnet": "retrieval.embed.patchnet.embedder:create",
         "open_clip": "retrieval.embed.clip:create",
     }
 )
@@ -24,7 +25,8 @@ def create_embedder(name: str = "structure", settings: EmbedderSettings | None =
     """The embedder registered under `name`, ready to use.
 
     Args:
-        name: a key of `EMBEDDERS`; "structure" needs no weights, "open_clip" needs the extra `panelhue[clip]`.
+        name: a key of `EMBEDDERS`; "structure" needs no weights, those of "patchnet" are part of this package,
+            "open_clip" needs the extra `panelhue[clip]`.
         settings: what the user chose; the defaults when None.
 
     Raises:

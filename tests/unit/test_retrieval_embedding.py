@@ -58,7 +58,7 @@ async def embedding(tmp_path: Path, **fields: object) -> AsyncIterator[Embedding
 async def test_one_server_holds_two_spaces_of_one_embedder(tmp_path: Path) -> None:
     async with embedding(tmp_path, embedder_variants={"structure-fit": FIT}) as it:
         plain, fit = await it.space("structure"), await it.space("structure-fit")
-        assert it.names == ("open_clip", "structure", "structure-fit")
+        assert it.names == ("open_clip", "patchnet", "structure", "structure-fit")
         assert (plain.crop_recipe, fit.crop_recipe) == ("native", "fit:128x160")
         series = Series("s", "s", "structure", plain)
         data = png(draw_page(1))
@@ -69,7 +69,7 @@ async def test_one_server_holds_two_spaces_of_one_embedder(tmp_path: Path) -> No
         with pytest.raises(FailedState) as caught:
             await it.text(series, "a castle")
         assert caught.value.reason == "EMBEDDER_HAS_NO_TEXT"
-        with pytest.raises(NotFound, match="open_clip, structure, structure-fit, got 'other'"):
+        with pytest.raises(NotFound, match="open_clip, patchnet, structure, structure-fit, got 'other'"):
             await it.space("other")
 
 
@@ -126,7 +126,7 @@ def test_variants_can_be_given_as_text_or_by_the_environment(tmp_path: Path, mon
     ("variants", "text"),
     [
         ({"a": {**FIT, "crop": "native"}}, "crop\n  Extra inputs are not permitted"),
-        ({"a": {"embedder": "magic"}}, "must be one of open_clip, structure, got 'magic'"),
+        ({"a": {"embedder": "magic"}}, "must be one of open_clip, patchnet, structure, got 'magic'"),
         ({"a": {"embedder": "structure", "crop_recipe": "fit"}}, "a crop recipe is 'native' or 'fit:WxH'"),
         ({"a": {"embedder": "structure", "clip_model": "ViT-B-32"}}, "has no use for clip_model"),
         ({"A b": FIT}, "a name is 1 to 64 of a-z, 0-9, '-', '_' and '.', got 'A b'"),
@@ -142,7 +142,7 @@ def test_a_wrong_variant_is_refused_with_the_reason(tmp_path: Path, variants: ob
 
 
 def test_a_default_embedder_that_is_no_variant_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValidationError, match="must be one of fit, open_clip, structure, vectors, got 'fot'"):
+    with pytest.raises(ValidationError, match="must be one of fit, open_clip, patchnet, structure, vectors, got 'fot'"):
         settings(tmp_path, embedder="fot", embedder_variants={"fit": FIT})
 
 
