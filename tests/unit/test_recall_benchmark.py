@@ -12,6 +12,7 @@ from PIL import Image
 from benchmarks import recall
 from benchmarks.comics import read_comic
 from benchmarks.degrade import DEGRADATIONS, grey, line_art, screentone
+from benchmarks.story_recall import Page, measure_stories
 from tests.contract.test_embedders import draw_page
 
 TONE_TOLERANCE = 0.04  # of full scale; posterising alone may move a tone by half a step
@@ -108,3 +109,52 @@ def test_the_benchmark_runs_on_a_folder(tmp_path: Path):
     assert written["results"]["structure"]["grey"] == 1
     assert {"screentone", "line", "n"} <= written["results"]["structure"].keys()
     assert {"command", "machine", "commit", "date"} <= written["meta"].keys()
+
+
+def page_of(comic: str, story: str, vector: list[float], chroma: int = 128) -> Page:
+    """A page whose five patches have one vector and one colour."""
+    rows = np.tile(np.array(vector, np.float32), (5, 1))
+    colours = np.full((5, 24, 24, 3), 128, np.uint8)
+    colours[..., 1] = chroma
+    return Page(comic, f"{comic}/{story}", rows, colours)
+
+
+def test_a_hit_counts_if_it_is_another_page_of_the_story():
+    pages = [
+        page_of("a", "1", [1, 0]),
+        page_of("a", "1", [0.9, 0.1]),
+        page_of("a", "2", [0, 1]),
+        page_of("b", "1", [-1, 0]),
+    ]
+    figures = measure_stories(pages)
+    assert (figures["any"], figures["hits"], figures["n"], figures["stories"]) == (1, 1, 2, 1)
+    assert figures["chance"] == pytest.approx(1 / 3)
+
+
+def test_a_page_is_never_its_own_hit():
+    pages = [page_of("a", "1", [1, 0]), page_of("a", "1", [0, 1]), page_of("b", "1", [0.8, 0.6])]
+    assert measure_stories(pages, np.array([True, False, False]))["any"] == 0
+
+
+@pytest.mark.parametrize(("chroma", "least", "most"), [(168, 0.0, 0.01), (128, 0.99, 1.01), (88, 3.0, 4.0)])
+def test_what_is_left_of_the_colour_is_judged_within_the_comic(chroma: int, least: float, most: float):
+    pages = [page_of("a", "1", [1, 0], 168), page_of("a", "1", [1, 0], chroma), page_of("b", "1", [1, 0], 168)]
+    left = measure_stories(pages, np.array([True, False, False]))["colour_left"]
+    assert least <= left <= most
+
+
+def test_kept_figures_say_where_they_are_from(tmp_path: Path):
+    folder = tmp_path / "comic" / "ch0"
+    folder.mkdir(parents=True)
+    for number in range(2):
+        Image.fromarray(draw_page(number, 120, 160)).save(folder / f"p{number}.png")
+    common = ["--embedder", "structure", "--out", str(tmp_path), "--keep"]
+    recall.main([*common, "--comics", str(tmp_path / "comic"), "--versions", "grey"])
+    recall.main([*common, "--stories", str(tmp_path / "comic")])
+    row = json.loads((tmp_path / "recall.json").read_text())["results"]["structure"]
+    assert row["grey"] == 1
+    assert row["story"]["all"]["any"] == 1
+    assert len(row["runs"]) == 1
+    assert {"command", "machine", "commit", "date"} <= row["runs"][0].keys()
+    assert "grey" in row["runs"][0]["figures"]
+    assert "story" not in row["runs"][0]["figures"]
