@@ -64,7 +64,7 @@ def measure_stories(pages: Sequence[Page], among: Bool[np.ndarray, " n"] | None 
     right: list[Bool[np.ndarray, "4 top"]] = []
     off: list[float] = []
     energy: list[float] = []
-    for at in np.flatnonzero(asking):
+    for at in np.flatnonzero(asking).tolist():
         everywhere, _ = _hits(rows, at, np.arange(len(pages)) != at)
         right.append(story[everywhere] == story[at])
         page, patch = _hits(rows, at, (comic == comic[at]) & (np.arange(len(pages)) != at))
@@ -78,7 +78,7 @@ def measure_stories(pages: Sequence[Page], among: Bool[np.ndarray, " n"] | None 
         "any": float(np.mean([r.any(1).mean() for r in right])),
         "hits": float(np.mean([r.mean() for r in right])),
         "chance": float(chance),
-        "colour_left": float(np.sum(off) / np.sum(energy)),
+        "colour_left": float(np.sum(off) / max(np.sum(energy), 1.0)),  # 0 where all is grey
         "n": int(asking.sum()),
         "stories": len(set(story[asking])),
         "pool_patches": 5 * len(pages),
@@ -86,7 +86,7 @@ def measure_stories(pages: Sequence[Page], among: Bool[np.ndarray, " n"] | None 
 
 
 def _hits(
-    rows: Float32[np.ndarray, "n 5 dim"], at: int | np.int64, allowed: Bool[np.ndarray, " n"]
+    rows: Float32[np.ndarray, "n 5 dim"], at: int, allowed: Bool[np.ndarray, " n"]
 ) -> tuple[Int64[np.ndarray, "4 top"], Int64[np.ndarray, "4 top"]]:
     """Page and patch of each corner's best hits."""
     scores = np.einsum("cd,npd->cnp", rows[at, 1:], rows, optimize=True)

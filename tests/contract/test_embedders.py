@@ -19,7 +19,8 @@ from serving.errors import InvalidInput
 WIDTH, LAYERS, HEADS, PATCH, IMAGE, DIM = 32, 2, 4, 16, 64, 24
 LENGTH_TOLERANCE = 1e-5  # of a unit vector in float32
 BATCH_TOLERANCE = 1e-5  # of a vector alone and in a batch
-ALONE_COSINE = {"structure": 0.95, "patchnet": 0.95, "open_clip": 0.9999}  # a patch in its page and the same patch cut out
+# of a patch in its page and the same patch cut out
+ALONE_COSINE = {"structure": 0.95, "patchnet": 0.95, "open_clip": 0.9999}
 
 
 def draw_page(seed: int, width: int = 180, height: int = 250) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -73,7 +74,7 @@ class _Graph:
         self.nodes: list[onnx.NodeProto] = []
         self.tensors: list[onnx.TensorProto] = []
 
-    def add(self, kind: str, inputs: list[str], name: str = "", **attributes: int | float | list[int]) -> str:
+    def add(self, kind: str, inputs: list[str], name: str = "", **attributes: Any) -> str:
         output = name or f"{kind.lower()}{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, inputs, [output], **attributes))
         return output
@@ -90,13 +91,13 @@ class _Graph:
         """As `net.channels`."""
         means = window_means(PATCH)
         left, right = self.tensor(means), self.tensor(means.T)
-        luma = self.add("Div", [grey, self.number(255)])
+        luma = self.add("Div", [grey, self.number(255.0)])
         mean = self.add("MatMul", [self.add("MatMul", [left, luma]), right])
         square = self.add("MatMul", [self.add("MatMul", [left, self.add("Mul", [luma, luma])]), right])
         variance = self.add("Relu", [self.add("Sub", [square, self.add("Mul", [mean, mean])])])
         spread = self.add("Add", [self.add("Sqrt", [variance]), self.number(FLOOR)])
         local = self.add("Div", [self.add("Sub", [luma, mean]), spread])
-        centred = self.add("Sub", [self.add("Mul", [luma, self.number(2)]), self.number(1)])
+        centred = self.add("Sub", [self.add("Mul", [luma, self.number(2.0)]), self.number(1.0)])
         return self.add("Concat", [centred, local], axis=1)
 
     def conv(self, maps: str, layer: nn.Module, *, relu: bool) -> str:

@@ -64,7 +64,7 @@ def window_means(side: int) -> Float32[np.ndarray, "side side"]:
     """
     at = np.arange(side)
     inside = (np.abs(at[:, None] - at[None]) <= WINDOW // 2).astype(np.float32)
-    return inside / inside.sum(axis=1, keepdims=True)
+    return np.asarray(inside / inside.sum(axis=1, keepdims=True), np.float32)
 
 
 class Residual(nn.Module):

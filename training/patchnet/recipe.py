@@ -81,7 +81,8 @@ class Learner:
 
     def __init__(self, stories: int, settings: Settings, device: torch.device) -> None:
         self._settings, self._device = settings, device
-        self.net = PatchNet().to(device, memory_format=torch.channels_last)
+        self.net = PatchNet().to(device)
+        self.net.to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.net).eval().requires_grad_(False)
         self.centres = nn.Parameter(0.1 * torch.randn(stories, SCENE_DIM, device=device))
         matrices = [p for p in self.net.parameters() if p.ndim > 1]
@@ -104,7 +105,7 @@ class Learner:
             + self._settings.centres * losses["story"]
         )
         self._optimiser.zero_grad(set_to_none=True)
-        total.backward()
+        total.backward()  # type: ignore[no-untyped-call]  # torch has no types for it
         nn.utils.clip_grad_norm_(self.net.parameters(), 5.0)
         self._optimiser.step()
         self._follow()
