@@ -79,7 +79,7 @@ def test_windows_cover_the_page_from_end_to_end(page: tuple[int, int], options: 
 @example((16, 20_000), DEFAULT)
 def test_neighbours_share_the_asked_part_of_their_length(page: tuple[int, int], options: TileOptions) -> None:
     for (_, end), (start, other_end) in pairwise(lengthwise(plan(*page, options), page)):
-        assert end - start >= options.overlap * (other_end - start)
+        assert end - start >= options.overlap * (other_end - start) - 1e-6  # the share itself is rounded
 
 
 @untimed
