@@ -18,7 +18,16 @@ ROWS = ["grey", "colour_transfer", "exemplar-alone", "exemplar", "exemplar+growt
 
 
 def play(folder: Path, *more: str) -> dict[str, Any]:
-    arguments = ["--comics", str(folder / "truth"), "--inputs", "grey", "--out", str(folder / "out"), "--backends", "exemplar"]
+    arguments = [
+        "--comics",
+        str(folder / "truth"),
+        "--inputs",
+        "grey",
+        "--out",
+        str(folder / "out"),
+        "--backends",
+        "exemplar",
+    ]
     assert command.main([*arguments, "--results", str(folder / "results"), "--workers", "1", *more]) == 0
     results: dict[str, Any] = json.loads((folder / "results" / "scoreboard.json").read_text())["results"]
     return results
