@@ -160,7 +160,7 @@ def _kept(path: Path) -> dict[str, Any]:
         runs = row.pop("runs", [])
         listed = {figure for run in runs for figure in run["figures"]}
         last = [figure for figure in row if figure not in listed]
-        rows[name] = row | {"runs": [*runs, written["meta"] | {"figures": last}]}
+        rows[name] = row | {"runs": [*runs, written["meta"] | {"figures": last}] if last else runs}
     return rows
 
 
