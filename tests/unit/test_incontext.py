@@ -166,6 +166,17 @@ def test_a_damaged_model_is_refused_by_name(model, tmp_path, name):
     assert caught.value.reason == "WEIGHTS_MISSING"
 
 
+@pytest.mark.parametrize("penalty", ["much", None, 0.0, -1.0, float("nan"), float("inf")])
+def test_a_penalty_that_is_no_positive_number_is_refused(model, tmp_path, penalty):
+    folder = tmp_path / "model"
+    shutil.copytree(model, folder)
+    told = json.loads((folder / "sums.json").read_text())
+    (folder / "sums.json").write_text(json.dumps({**told, "penalty": penalty}))
+    with pytest.raises(FailedState, match="penalty must be a number above 0") as caught:
+        Network(folder)
+    assert caught.value.reason == "WEIGHTS_DAMAGED"
+
+
 def test_weights_are_the_safetensors_file_alone(model):
     sums = json.loads((model / "sums.json").read_text())
     assert set(sums) == {"model.safetensors", "page.onnx", "reference.onnx", "penalty"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -161,6 +162,10 @@ def sums(folder: Path) -> dict[str, str | float]:
         raise FailedState(f"{folder / SUMS} is damaged: {error}", reason="WEIGHTS_DAMAGED") from error
     if not isinstance(found, dict) or not {*FILES, PENALTY} <= set(found):
         raise FailedState(f"{folder / SUMS} must name {', '.join(FILES)} and {PENALTY}", reason="WEIGHTS_DAMAGED")
+    penalty = found[PENALTY]
+    if not isinstance(penalty, int | float) or not 0 < penalty < math.inf:
+        message = f"{folder / SUMS} is damaged: {PENALTY} must be a number above 0, got {penalty!r}"
+        raise FailedState(message, reason="WEIGHTS_DAMAGED")
     return found
 
 
