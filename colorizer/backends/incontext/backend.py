@@ -53,7 +53,8 @@ class InContext:
     Raises:
         FailedState: WEIGHTS_MISSING, WEIGHTS_DAMAGED.
 
-    Cost: see docs/BENCHMARKS.md, "The defaults"; below 700 MB beside the page and its result.
+    Cost: tried once on two shared cores, a page of 992 x 1401 takes 1.5 s with references that are known, 4 s with seven
+    new ones, and the process 1.3 GB. `benchmarks/default_speed.py` measures it properly.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
