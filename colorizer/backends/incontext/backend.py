@@ -53,7 +53,7 @@ class InContext:
     Raises:
         FailedState: WEIGHTS_MISSING, WEIGHTS_DAMAGED.
 
-    Cost: tried once on two shared cores, a page of 992 x 1401 takes 1.5 s with references that are known, 4 s with seven
+    Cost: tried once on two shared cores, a page of 992 x 1401 takes 1.5 s with known references, 4 s with seven
     new ones, and the process 1.3 GB. `benchmarks/default_speed.py` measures it properly.
     """
 
