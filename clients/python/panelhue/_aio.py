@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Self, TypeVar
 import grpc
 from grpc import aio
 
+from panelhue._aio_reading import Reader
 from panelhue._aio_sending import Feed, Sender
 from panelhue._calls import Call, Followed, Gathered, Listing, Several, check_ended
 from panelhue._channel import (
@@ -182,15 +183,16 @@ class AsyncConnection:
         """The answers to one request or to a function that gives requests; leaving early cancels the call."""
         given = request() if callable(request) else request
         call = self._rpc(method)(given, timeout=timeout, metadata=self._settings.metadata)
+        reader = Reader(call, self.target)
         try:
-            while (message := await self._read(call)) is not aio.EOF:
+            while (message := await self._read(reader)) is not aio.EOF:
                 yield message
         finally:
             call.cancel()
 
-    async def _read(self, call: Any) -> Any:
+    async def _read(self, reader: Reader) -> Any:
         with self._translated():
-            return await call.read()
+            return await reader.read()
 
     async def _list(self, listing: Listing[T]) -> AsyncGenerator[T, None]:
         token = ""
@@ -253,9 +255,10 @@ class AsyncConnection:
         attempt = exchange.attempt()
         sender = Sender(feed, attempt)
         call = self._rpc(exchange.method)(timeout=timeout, metadata=self._settings.metadata)
+        reader = Reader(call, self.target)
         writing = asyncio.create_task(sender.write(call))
         try:
-            while (message := await self._read(call)) is not aio.EOF:
+            while (message := await self._read(reader)) is not aio.EOF:
                 while sender.local:
                     yield sender.local.popleft()
                 for place, out in attempt.take(message):

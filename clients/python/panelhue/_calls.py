@@ -7,9 +7,22 @@ the result; on an asyncio client, something to await or to iterate over with `as
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeAlias, TypeVar, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Concatenate,
+    Generic,
+    ParamSpec,
+    Protocol,
+    Self,
+    TypeAlias,
+    TypeVar,
+    overload,
+)
 
 from panelhue.errors import Disagreement
 
@@ -97,22 +110,35 @@ def check_ended(call: Followed[T], last: Message | None) -> None:
 class _Described:
     """What all four have in common: at run time each is a method of the client that it is looked up on."""
 
+    _PERFORM: ClassVar[str]  # the client's own method that makes such a call
+    _GIVES: ClassVar[str]  # what the method gives, for help()
+
     def __init__(self, describe: Callable[..., Any]) -> None:
-        functools.update_wrapper(self, describe)  # type: ignore[arg-type]  # this is a method to who looks it up; name, docstring and signature, for help() and editors
+        functools.update_wrapper(self, describe)  # type: ignore[arg-type]  # a method, to those who look it up
         self._describe = describe
+        signature = inspect.signature(describe)
+        kind, _, given = str(signature.return_annotation)[:-1].partition("[")  # such as Call[t.Series]
+        given = given.rpartition(", ")[2] if kind == "Exchange" else given
+        self.__signature__ = signature.replace(return_annotation=self._GIVES.format(given))
 
-    def _bound(self, client: Any, perform: str) -> Callable[..., Any]:
-        describe, perform_ = self._describe, getattr(client, perform)
+    def __call__(self, client: Any, *args: Any, **kwargs: Any) -> Any:
+        """As a function that takes the client first, like any method looked up on its class."""
+        return getattr(client, self._PERFORM)(self._describe(client, *args, **kwargs))
 
-        @functools.wraps(describe)
+    def _bound(self, client: Any) -> Callable[..., Any]:
+        @functools.wraps(self._describe)
         def call(*args: Any, **kwargs: Any) -> Any:
-            return perform_(describe(client, *args, **kwargs))
+            return self(client, *args, **kwargs)
 
+        parameters = list(self.__signature__.parameters.values())[1:]
+        call.__signature__ = self.__signature__.replace(parameters=parameters)  # type: ignore[attr-defined]  # it may
         return call
 
 
 class asked(_Described, Generic[P, T]):  # noqa: N801 - used as a decorator
     """A method that gives one value."""
+
+    _PERFORM, _GIVES = "_ask", "{}"
 
     def __init__(self, describe: Callable[Concatenate[Any, P], Call[T] | Gathered[T] | Several[T]]) -> None:
         super().__init__(describe)
@@ -124,11 +150,13 @@ class asked(_Described, Generic[P, T]):  # noqa: N801 - used as a decorator
     @overload
     def __get__(self, client: AsyncConnection, owner: type) -> Callable[P, Coroutine[Any, Any, T]]: ...
     def __get__(self, client: Any, owner: type) -> Any:
-        return self if client is None else self._bound(client, "_ask")
+        return self if client is None else self._bound(client)
 
 
 class listed(_Described, Generic[P, T]):  # noqa: N801 - used as a decorator
     """A method that gives the entries of a list, fetched as they are read."""
+
+    _PERFORM, _GIVES = "_list", "Iterator[{}]"
 
     def __init__(self, describe: Callable[Concatenate[Any, P], Listing[T]]) -> None:
         super().__init__(describe)
@@ -140,11 +168,13 @@ class listed(_Described, Generic[P, T]):  # noqa: N801 - used as a decorator
     @overload
     def __get__(self, client: AsyncConnection, owner: type) -> Callable[P, AsyncGenerator[T, None]]: ...
     def __get__(self, client: Any, owner: type) -> Any:
-        return self if client is None else self._bound(client, "_list")
+        return self if client is None else self._bound(client)
 
 
 class followed(_Described, Generic[P, T]):  # noqa: N801 - used as a decorator
     """A method that tells what a long call does."""
+
+    _PERFORM, _GIVES = "_follow", "Iterator[{}]"
 
     def __init__(self, describe: Callable[Concatenate[Any, P], Followed[T]]) -> None:
         super().__init__(describe)
@@ -156,11 +186,13 @@ class followed(_Described, Generic[P, T]):  # noqa: N801 - used as a decorator
     @overload
     def __get__(self, client: AsyncConnection, owner: type) -> Callable[P, AsyncGenerator[T, None]]: ...
     def __get__(self, client: Any, owner: type) -> Any:
-        return self if client is None else self._bound(client, "_follow")
+        return self if client is None else self._bound(client)
 
 
 class exchanged(_Described, Generic[P, T]):  # noqa: N801 - used as a decorator
     """A method that sends pictures and tells what becomes of each."""
+
+    _PERFORM, _GIVES = "_exchange", "Iterator[{}]"
 
     def __init__(self, describe: Callable[Concatenate[Any, P], Exchange[Any, T]]) -> None:
         super().__init__(describe)
@@ -172,4 +204,4 @@ class exchanged(_Described, Generic[P, T]):  # noqa: N801 - used as a decorator
     @overload
     def __get__(self, client: AsyncConnection, owner: type) -> Callable[P, AsyncGenerator[T, None]]: ...
     def __get__(self, client: Any, owner: type) -> Any:
-        return self if client is None else self._bound(client, "_exchange")
+        return self if client is None else self._bound(client)

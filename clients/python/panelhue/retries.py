@@ -23,7 +23,7 @@ class Retrying:
     attempts: int  # as many will be made at most
     seconds: float  # the pause before the next one
     error: PanelhueError
-    waiting: int = 0  # of a stream: pictures sent and not answered yet, which are sent again
+    waiting: int = 0  # of a stream: pictures taken from the caller and not answered yet, which are sent again
 
 
 @dataclass(frozen=True)
