@@ -114,7 +114,7 @@ class _Described:
     _GIVES: ClassVar[str]  # what the method gives, for help()
 
     def __init__(self, describe: Callable[..., Any]) -> None:
-        functools.update_wrapper(self, describe)  # type: ignore[arg-type]  # a method, to those who look it up
+        functools.update_wrapper(self, describe)
         self._describe = describe
         signature = inspect.signature(describe)
         kind, _, given = str(signature.return_annotation)[:-1].partition("[")  # such as Call[t.Series]

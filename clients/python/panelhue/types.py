@@ -244,6 +244,10 @@ class Picture:
     width: int = 0
     height: int = 0
 
+    def _repr_mimebundle_(self, **_: object) -> dict[str, bytes]:
+        """What a notebook shows."""
+        return {self.media_type: self.data}
+
 
 @dataclass(frozen=True)
 class Context:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -21,8 +22,9 @@ from panelhue.reports import BookProgress, ColorizeReport, IngestReport, Tell
 from panelhue.retries import Retry
 from panelhue.retrieval_client import AsyncRetrievalClient, RetrievalClient
 
-RETRIEVAL = "127.0.0.1:50051"  # where `panelhue up` listens
-COLORIZER = "127.0.0.1:50052"
+# Where the servers are sought, as the command does: the variable's value, else where `panelhue up` listens.
+RETRIEVAL = ("PANELHUE_RETRIEVAL", "127.0.0.1:50051")
+COLORIZER = ("PANELHUE_COLORIZER", "127.0.0.1:50052")
 
 C = TypeVar("C", RetrievalClient, ColorizerClient)
 R = TypeVar("R")
@@ -40,8 +42,8 @@ def colorize_book(
     hits_per_corner: int = 0,
     overwrite: bool = False,
     sheet: bool = False,
-    colorizer: str | ColorizerClient = COLORIZER,
-    retrieval: str | RetrievalClient = RETRIEVAL,
+    colorizer: str | ColorizerClient | None = None,
+    retrieval: str | RetrievalClient | None = None,
     retry: Retry | None = None,
     progress: Callable[[BookProgress], object] | None = None,
 ) -> ColorizeReport:
@@ -62,8 +64,9 @@ def colorize_book(
         hits_per_corner: reference patches, to 64; 0: as the back-end wants.
         overwrite: whether files that are in the way are replaced.
         sheet: whether a contact sheet (HTML and PNG) is made.
-        colorizer: the colouriser server's address, or a client of it.
-        retrieval: the retrieval server's address, or a client of it.
+        colorizer: the colouriser server's address, or a client of it; None: as the command, at PANELHUE_COLORIZER or
+            else where `panelhue up` listens.
+        retrieval: likewise the retrieval server's.
         retry: how often a page or stream that failed for the moment is tried again; None: patiently, for minutes.
         progress: is told of everything that happens, in this thread; what it raises ends the run.
 
@@ -75,8 +78,8 @@ def colorize_book(
     """
     order = order_of(book, output, series, chapter, grow, options, bound, hits_per_corner, overwrite, sheet, retry)
     with ExitStack() as stack:
-        front = _opened(stack, ColorizerClient, colorizer)
-        pools = _opened(stack, RetrievalClient, retrieval)
+        front = _opened(stack, ColorizerClient, colorizer, COLORIZER)
+        pools = _opened(stack, RetrievalClient, retrieval, RETRIEVAL)
         return colorized(order, front, pools, progress or _silent, threading.Event())
 
 
@@ -92,8 +95,8 @@ async def colorize_book_async(
     hits_per_corner: int = 0,
     overwrite: bool = False,
     sheet: bool = False,
-    colorizer: str | AsyncColorizerClient = COLORIZER,
-    retrieval: str | AsyncRetrievalClient = RETRIEVAL,
+    colorizer: str | AsyncColorizerClient | None = None,
+    retrieval: str | AsyncRetrievalClient | None = None,
     retry: Retry | None = None,
     progress: Callable[[BookProgress], object] | None = None,
 ) -> ColorizeReport:
@@ -113,7 +116,7 @@ async def colorize_book_async(
         hits_per_corner: likewise.
         overwrite: likewise.
         sheet: likewise.
-        colorizer: the server's address, or an asyncio client, whose settings are used for a channel of its own.
+        colorizer: the server's address, or an asyncio client, whose settings are used for another channel.
         retrieval: likewise.
         retry: as `colorize_book`.
         progress: is called in the event loop, and awaited if it is a coroutine function.
@@ -122,7 +125,7 @@ async def colorize_book_async(
         PanelhueError: as `colorize_book`.
     """
     order = order_of(book, output, series, chapter, grow, options, bound, hits_per_corner, overwrite, sheet, retry)
-    front, pools = _blocking(ColorizerClient, colorizer), _blocking(RetrievalClient, retrieval)
+    front, pools = _blocking(ColorizerClient, colorizer, COLORIZER), _blocking(RetrievalClient, retrieval, RETRIEVAL)
     with front, pools:
         return await _in_thread(
             lambda tell, stop: colorized(order, front, pools, tell, stop), progress, [front.close, pools.close]
@@ -136,7 +139,7 @@ def ingest_book(
     chapter: int | str | None = None,
     tags: Sequence[str] = (),
     create: bool = False,
-    retrieval: str | RetrievalClient = RETRIEVAL,
+    retrieval: str | RetrievalClient | None = None,
     retry: Retry | None = None,
     progress: Callable[[BookProgress], object] | None = None,
 ) -> IngestReport:
@@ -149,7 +152,8 @@ def ingest_book(
             book's name.
         tags: of all pages.
         create: whether the series is made first if there is none.
-        retrieval: the retrieval server's address, or a client of it.
+        retrieval: the retrieval server's address, or a client of it; None: as the command, at PANELHUE_RETRIEVAL or
+            else where `panelhue up` listens.
         retry: how often a stream that broke off is made again; None: patiently, for minutes.
         progress: is told of each page, in this thread; what it raises ends the run.
 
@@ -162,7 +166,7 @@ def ingest_book(
     """
     said, names_it = said_chapter(chapter)
     with ExitStack() as stack:
-        pools = _opened(stack, RetrievalClient, retrieval).using(retry=retry or PATIENT)
+        pools = _opened(stack, RetrievalClient, retrieval, RETRIEVAL).using(retry=retry or PATIENT)
         return ingested(Path(book), series, said, names_it, tuple(tags), create, pools, progress or _silent)
 
 
@@ -173,7 +177,7 @@ async def ingest_book_async(
     chapter: int | str | None = None,
     tags: Sequence[str] = (),
     create: bool = False,
-    retrieval: str | AsyncRetrievalClient = RETRIEVAL,
+    retrieval: str | AsyncRetrievalClient | None = None,
     retry: Retry | None = None,
     progress: Callable[[BookProgress], object] | None = None,
 ) -> IngestReport:
@@ -185,7 +189,7 @@ async def ingest_book_async(
         chapter: likewise.
         tags: likewise.
         create: likewise.
-        retrieval: the server's address, or an asyncio client, whose settings are used for a channel of its own.
+        retrieval: the server's address, or an asyncio client, whose settings are used for another channel.
         retry: as `ingest_book`.
         progress: is called in the event loop, and awaited if it is a coroutine function.
 
@@ -193,7 +197,7 @@ async def ingest_book_async(
         PanelhueError: as `ingest_book`.
     """
     said, names_it = said_chapter(chapter)
-    with _blocking(RetrievalClient, retrieval) as opened:
+    with _blocking(RetrievalClient, retrieval, RETRIEVAL) as opened:
         pools = opened.using(retry=retry or PATIENT)
         return await _in_thread(
             lambda tell, _: ingested(Path(book), series, said, names_it, tuple(tags), create, pools, tell),
@@ -206,13 +210,17 @@ def _silent(_: BookProgress) -> None:
     pass
 
 
-def _opened(stack: ExitStack, kind: type[C], given: str | C) -> C:
+def _opened(stack: ExitStack, kind: type[C], given: str | C | None, place: tuple[str, str]) -> C:
     """The caller's client, which stays open, or one of our own."""
+    given = given or os.environ.get(*place)
     return stack.enter_context(kind(given)) if isinstance(given, str) else given
 
 
-def _blocking(kind: type[C], given: str | AsyncRetrievalClient | AsyncColorizerClient) -> C:
+def _blocking(
+    kind: type[C], given: str | AsyncRetrievalClient | AsyncColorizerClient | None, place: tuple[str, str]
+) -> C:
     """A blocking client with the settings of an asyncio one."""
+    given = given or os.environ.get(*place)
     return kind(given) if isinstance(given, str) else kind._of(given._settings)
 
 
