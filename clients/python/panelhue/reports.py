@@ -21,6 +21,14 @@ class BookProgress:
     page: str  # the page that it happened to, its path within the book; empty: to none in particular
     step: jobs.Step | t.AddResult  # what it was: an event of the page, what became of it, or a pause before going on
 
+    @property
+    def ended(self) -> bool:
+        """Whether the page has just got its end."""
+        return isinstance(self.step, jobs.Kept | jobs.Written | t.Failed | t.AddResult)
+
+    def __str__(self) -> str:
+        return f"{self.done} of {self.total}: {self.page or '–'} {type(self.step).__name__}"
+
 
 @dataclass(frozen=True)
 class ColorizeReport:
@@ -40,6 +48,14 @@ class ColorizeReport:
     def ok(self) -> bool:
         """Whether nothing is left to do."""
         return not self.failures and not self.not_grown
+
+    def __str__(self) -> str:
+        facts = [f"{len(self.results)} of {self.pages} pages"]
+        facts += [f"{self.kept} of them from before"] if self.kept else []
+        facts += [f"{self.grown} added to the pool"] if self.grown else []
+        facts += [f"{len(self.failures)} failed"] if self.failures else []
+        facts += [f"{len(self.not_grown)} not added to the pool"] if self.not_grown else []
+        return f"{self.output}: {', '.join(facts)}"
 
 
 @dataclass(frozen=True)
@@ -72,6 +88,9 @@ class IngestReport:
     def ok(self) -> bool:
         """Whether every page is in the pool."""
         return not self.failures
+
+    def __str__(self) -> str:
+        return f"{self.added} added, {self.already_present} already present, {len(self.failures)} rejected"
 
 
 Tell: TypeAlias = Callable[[BookProgress], object]
