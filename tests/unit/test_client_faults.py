@@ -11,6 +11,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from panelhue import errors
 from panelhue import types as t
@@ -230,6 +232,33 @@ def test_a_page_that_fails_each_time_is_told_as_failed(kind: Kind, script: Scrip
     made = kind.all(kind.colorizer, target, lambda client: client.colorize(pages(*"ab")), retry=QUICK)
     assert ends(made) == [("b", "Finished"), ("a", "Failed")]
     assert script.streams == [["a", "b"], ["a"], ["a"]]
+
+
+@pytest.fixture(scope="module")
+def lasting() -> Iterator[tuple[Script, str]]:
+    script = Script()
+    server, address = serve(script)
+    yield script, address
+    server.stop(None).wait()
+
+
+@pytest.mark.parametrize("kind", [Blocking(), Asyncio()], ids=["blocking", "asyncio"])
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.integers(0, 5), max_size=6),
+    st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 2)),
+    st.integers(1, 7),
+)
+def test_wherever_a_stream_breaks_each_page_is_told_once(
+    lasting: tuple[Script, str], kind: Kind, breaks: list[int], failures: dict[str, int], window: int
+) -> None:
+    script, target = lasting
+    script.breaks, script.page_failures = list(breaks), dict(failures)
+    retry = Retry(attempts=20, first=0.0)
+    made = kind.all(
+        kind.colorizer, target, lambda client: client.colorize(pages(*"abcdef"), window=window), retry=retry
+    )
+    assert sorted(ends(made)) == [(key, "Finished") for key in "abcdef"]
 
 
 def test_a_page_whose_context_cannot_be_had_fails_alone(kind: Kind, script: Script, target: str) -> None:

@@ -1,14 +1,35 @@
-"""References with ready-made vectors, put together into messages that any server takes."""
+"""What importing the package loads; and references with ready-made vectors, in messages that any server takes."""
 
 from __future__ import annotations
 
-import numpy as np
+import os
+import subprocess
+import sys
 
+import numpy as np
+import pytest
+
+import panelhue
 from panelhue import types as t
 from panelhue._imports import BATCH_BYTES, MAX_BYTES, MAX_REFERENCES, Packer, TooLarge
 from panelhue.retrieval.v1 import retrieval_pb2 as pb
 
 MESSAGE_LIMIT = 4 * 1024 * 1024
+
+
+HEAVY = {"asyncio", "grpc", "google", "numpy", "PIL", "natsort", "pydantic", "typer", "rich"}
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    program = "import sys; before = set(sys.modules); import panelhue; print(*set(sys.modules) - before)"
+    done = subprocess.run([sys.executable, "-c", program], env=os.environ, capture_output=True, text=True)
+    assert "panelhue" in done.stdout.split(), done.stderr
+    assert not HEAVY.intersection(done.stdout.split())
+
+
+@pytest.mark.parametrize("name", panelhue.__all__)
+def test_every_name_of_the_package_leads_somewhere(name):
+    assert getattr(panelhue, name).__name__ == name
 
 
 def reference(name: str, size: int = 10, **fields) -> t.ImportedReference:
