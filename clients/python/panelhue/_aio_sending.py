@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
 import grpc
@@ -117,13 +117,13 @@ class Sender(Generic[Item, Out]):
         for message in self._attempt.rest():
             yield message
 
-    async def _encoded(self, place: int, item: Item) -> Sequence[Any]:
+    async def _encoded(self, place: int, item: Item) -> Iterable[Any]:
         try:
             data = await asyncio.to_thread(t.read_source, self._exchange.source(item))
             context = await asyncio.to_thread(self._exchange.context, item, data)
             if inspect.isawaitable(context):
                 context = await context
-            return list(self._attempt.send(place, item, data, context))
+            return self._attempt.send(place, item, data, context)
         except (OSError, BookError, ServerError) as error:
             self.local.append((place, self._exchange.failed(item, error)))
             self.leave()

@@ -90,7 +90,7 @@ class Sender(Generic[Item, Out]):
             context = self._exchange.context(item, data)
             if inspect.isawaitable(context):
                 raise UsageError("a blocking client takes contexts that are not to be awaited, got an awaitable one")
-            return list(self._attempt.send(place, item, data, context))
+            return self._attempt.send(place, item, data, context)
         except (OSError, BookError, ServerError) as error:
             self.local.append((place, self._exchange.failed(item, error)))
             self.leave()
