@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -13,6 +14,7 @@ from panelhue.archives import safe_name
 from panelhue.comicinfo import NAME, ComicInfo
 from panelhue.errors import BookError
 
+_DRAFT = re.compile(r"\.(.+)\.\d+\.draft", re.DOTALL)
 STAMP = (1980, 1, 1, 0, 0, 0)  # of every entry, so that the same pages make the same archive
 ENDINGS: Mapping[str, str] = {"image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".webp"}
 
@@ -74,6 +76,20 @@ def written_whole(path: Path) -> Iterator[Path]:
         sync_folder(path.parent)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def sweep_drafts(paths: Iterable[Path]) -> None:
+    """Removes the drafts that killed processes left beside these files; who calls it keeps other writers out."""
+    wanted: dict[Path, set[str]] = {}
+    for path in paths:
+        wanted.setdefault(path.parent, set()).add(path.name)
+    for folder, names in wanted.items():
+        for draft in folder.glob(".*.draft"):
+            name = draft.name
+            while (found := _DRAFT.fullmatch(name)) is not None:  # a draft may have had a draft
+                name = found[1]
+            if name in names:
+                draft.unlink(missing_ok=True)
 
 
 def write_whole(path: Path, data: bytes) -> None:
