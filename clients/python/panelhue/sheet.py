@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageChops, ImageOps
 
 from panelhue.books import SHEET_STEM, Book
 from panelhue.chapters import chapter_text
@@ -153,6 +153,28 @@ def opened(data: bytes) -> Image.Image:
             return turned.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise BookError(f"a picture cannot be read: {error}", reason="IMAGE_UNREADABLE") from error
+
+
+def shrunk(data: bytes, side: int) -> bytes:
+    """The picture as a PNG whose longer side has at most `side` pixels; as it is if it is no larger.
+
+    Raises:
+        BookError: it cannot be read.
+    """
+    image = opened(data)
+    if max(image.size) <= side:
+        return data
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    if _is_grey(image):
+        image = image.convert("L")
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
+def _is_grey(image: Image.Image) -> bool:
+    red, green, blue = image.split()
+    return not (ImageChops.difference(red, green).getbbox() or ImageChops.difference(green, blue).getbbox())
 
 
 def _thumbnail(read: object, side: int) -> Thumbnail:

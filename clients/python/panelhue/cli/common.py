@@ -64,6 +64,11 @@ def print_json(value: object) -> None:
     typer.echo(json.dumps(value, default=plain, indent=2, ensure_ascii=False))
 
 
+def print_json_line(value: object) -> None:
+    """Prints one line of JSON, at once."""
+    typer.echo(json.dumps(value, default=plain, ensure_ascii=False))
+
+
 def plain(value: object) -> Any:
     """The JSON form of one of the client's objects."""
     if is_dataclass(value) and not isinstance(value, type):
