@@ -20,6 +20,8 @@ from panelhue.cli.common import (
     print_json,
     table,
 )
+from panelhue.cli.completion import complete_series
+from panelhue.cli.interrupts import stoppable
 
 if TYPE_CHECKING:
     from panelhue.books import Book
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
 def ingest(
     books: Annotated[list[Path], typer.Argument(metavar="BOOK…", help="Folders of pictures, CBZ files or pictures.")],
-    series: Annotated[str, typer.Option("--series", "-s", help="The series' id.")],
+    series: Annotated[str, typer.Option("--series", "-s", help="The series' id.", autocompletion=complete_series)],
     chapter: Annotated[
         str | None,
         typer.Option(
@@ -48,6 +50,7 @@ def ingest(
     from panelhue.retrieval_client import RetrievalClient
 
     with ExitStack() as stack:
+        stack.enter_context(stoppable("what was added stays; the same command goes on with the rest"))
         opened = [stack.enter_context(open_book(path)) for path in books]
         for book in opened:
             for text in book.notes:
