@@ -32,6 +32,7 @@ from PIL import (
     features,
 )
 
+from serving.anatomy import look
 from serving.colour import is_in_colour
 from serving.errors import InvalidInput
 from serving.strangers import guess
@@ -104,12 +105,13 @@ def decode_picture(data: bytes, limits: ImageLimits | None = None) -> Picture:
 
     Raises:
         InvalidInput: IMAGE_UNREADABLE (not one of the formats, damaged, or cut short: never half a picture),
-            IMAGE_TOO_LARGE (bytes or pixels), IMAGE_TOO_SMALL (shorter side).
+            IMAGE_TOO_LARGE (bytes, pixels or parts), IMAGE_TOO_SMALL (shorter side).
 
     Cost: about 8 bytes of memory a pixel at the peak; 20 to 40 ms a megapixel, more for AVIF and for ICC profiles.
     """
     limits = limits or ImageLimits()
     kind = _format_of(data, limits)
+    look(data)
     notes: list[str] = []
     try:
         with _quiet_pillow(), contextlib.closing(kind.opener(io.BytesIO(data))) as image:
