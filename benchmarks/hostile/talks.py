@@ -195,7 +195,7 @@ def _colouring() -> dict[str, Callable[[], list[Request]]]:
         "a hint that is no number": lambda: [begun(), head(hints=[cz.Hint(x=float("nan"), y=1, radius=3)]), part(), done()],
         "100,000 hints": lambda: [begun(), head(hints=[cz.Hint(x=1, y=1, radius=3)] * 100_000), part(), done()],
         "a back-end that is a path": lambda: [cz.ColorizePagesRequest(options=cz.ColorizeOptions(backend="../../bin/sh")), head(), part(), done()],
-        "a media type of its own": lambda: [begun(media_type="text/html"), head(), part(), done()],
+        "a media type of its own": lambda: [begun(output_media_type="text/html"), head(), part(), done()],
         "2^31 steps": lambda: [begun(steps=2**31 - 1), head(), part(), done()],
     }
 
