@@ -104,7 +104,10 @@ def _jpeg(data: bytes) -> Anatomy:
             at += 1
             junk += 1
         else:
-            marker, size = data[at + 1], 2 if data[at + 1] in _BARE else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+            marker, size = (
+                data[at + 1],
+                2 if data[at + 1] in _BARE else 2 + int.from_bytes(data[at + 2 : at + 4], "big"),
+            )
             if marker in _FRAMES and at + 9 <= len(data):
                 height, width = struct.unpack_from(">HH", data, at + 5)
             if marker == 0xE1 and not exif and data[at + 4 : at + 10] == b"Exif\0\0":
@@ -168,8 +171,8 @@ def _bmp(data: bytes) -> Anatomy:
     width, height, _, _, packing = struct.unpack_from("<iiHHI", data, 18)
     if packing in (1, 2) and (len(data) > RUNS or abs(width * height) > RUN_PIXELS):
         raise InvalidInput(
-            f"a run-length BMP must have at most {RUNS} bytes and {RUN_PIXELS} pixels in its parts, got {len(data)} and "
-            f"{abs(width * height)}; save it as PNG",
+            f"a run-length BMP must have at most {RUNS} bytes in its parts and {RUN_PIXELS} pixels, got {len(data)} "
+            f"and {abs(width * height)}; save it as PNG",
             reason="IMAGE_TOO_LARGE",
         )
     return Anatomy(max(0, width), abs(height))

@@ -14,7 +14,19 @@ from typing import Any
 
 from benchmarks.hostile.case import Case, of_bytes
 from benchmarks.hostile.drawing import drawing, file_of, zeros
-from benchmarks.hostile.zips import BZIP2, DEFLATE64, DEFLATED, LZMA, Entry, archive, central, deflated, end, local, stored
+from benchmarks.hostile.zips import (
+    BZIP2,
+    DEFLATE64,
+    DEFLATED,
+    LZMA,
+    Entry,
+    archive,
+    central,
+    deflated,
+    end,
+    local,
+    stored,
+)
 
 SOUND = "sound.png"  # name of the page that must come out where a book is taken
 
@@ -274,7 +286,15 @@ def _damaged() -> Iterator[Case]:
 
 
 def _clutter() -> Iterator[Case]:
-    clutter = ["__MACOSX/._sound.png", ".DS_Store", "Thumbs.db", "desktop.ini", "._a.png", ".hidden/b.png", "a/.DS_Store"]
+    clutter = [
+        "__MACOSX/._sound.png",
+        ".DS_Store",
+        "Thumbs.db",
+        "desktop.ini",
+        "._a.png",
+        ".hidden/b.png",
+        "a/.DS_Store",
+    ]
     yield _with("clutter: of systems", [stored(name, b"x") for name in clutter], "taken")
     others = ["read me.txt", "page.psd", "sound.png.bak", "cover.svg", "index.html", "run.exe", "a.xml"]
     yield _with("clutter: of people", [stored(name, b"x") for name in others], "taken")
@@ -290,7 +310,11 @@ def _comic_infos() -> Iterator[Case]:
         "calls a server": b'<!DOCTYPE x [<!ENTITY f SYSTEM "http://127.0.0.1:1/x">]><ComicInfo><Title>&f;</Title></ComicInfo>',
         "has an outer document type": b'<!DOCTYPE x SYSTEM "http://127.0.0.1:1/x.dtd"><ComicInfo/>',
         "a billion laughs": f'<!DOCTYPE x [<!ENTITY l0 "lol">{lol}]><ComicInfo><Title>&l9;</Title></ComicInfo>'.encode(),
-        "quadratic": b'<!DOCTYPE x [<!ENTITY a "' + b"a" * 90_000 + b'">]><ComicInfo><Title>' + b"&a;" * 9000 + b"</Title></ComicInfo>",  # fmt: skip
+        "quadratic": b'<!DOCTYPE x [<!ENTITY a "'
+        + b"a" * 90_000
+        + b'">]><ComicInfo><Title>'
+        + b"&a;" * 9000
+        + b"</Title></ComicInfo>",
         "parameter entities": b'<!DOCTYPE x [<!ENTITY % p SYSTEM "file:///etc/passwd">%p;]><ComicInfo/>',
         "300,000 elements deep": b"<a>" * 300_000,
         "200,000 attributes": b"<ComicInfo " + b" ".join(b'a%d="1"' % n for n in range(60_000)) + b"/>",
@@ -304,7 +328,9 @@ def _comic_infos() -> Iterator[Case]:
         "UTF-7": b'<?xml version="1.0" encoding="utf-7"?><ComicInfo><Title>+ADw-x</Title></ComicInfo>',
         "UTF-32": '<?xml version="1.0" encoding="utf-32"?><ComicInfo/>'.encode("utf-32"),
         "says UTF-8 and is none": b'<?xml version="1.0" encoding="utf-8"?><ComicInfo><Title>\xff</Title></ComicInfo>',
-        "in UTF-16": '<?xml version="1.0" encoding="utf-16"?><ComicInfo><Number>3</Number></ComicInfo>'.encode("utf-16"),
+        "in UTF-16": '<?xml version="1.0" encoding="utf-16"?><ComicInfo><Number>3</Number></ComicInfo>'.encode(
+            "utf-16"
+        ),
         "rot13": b'<?xml version="1.0" encoding="rot13"?><ComicInfo/>',
         "a codec that runs": b'<?xml version="1.0" encoding="unicode_escape"?><ComicInfo/>',
         "a number of 5,000 digits": b"<ComicInfo><Number>" + b"1" * 5000 + b"</Number></ComicInfo>",

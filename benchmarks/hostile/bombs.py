@@ -87,7 +87,9 @@ def _claims() -> Iterator[Case]:
     yield _bomb("BMP that claims 50,000 squared", b"BM" + struct.pack("<IHHI", 54, 0, 0, 54) + struct.pack("<IiiHHIIiiII", 40, 50_000, 50_000, 1, 24, 0, 0, 0, 0, 0, 0), ".bmp", "refused")  # fmt: skip
     vp8x = struct.pack("<IB", 0x12, 0)[:4] + (16383).to_bytes(3, "little") * 2
     still = file_of(drawing(), "WEBP")[12:]
-    frame = struct.pack("<I", 0)[:3] * 2 + (95).to_bytes(3, "little") + (127).to_bytes(3, "little") + b"\x64\0\0\0" + still
+    frame = (
+        struct.pack("<I", 0)[:3] * 2 + (95).to_bytes(3, "little") + (127).to_bytes(3, "little") + b"\x64\0\0\0" + still
+    )
     yield _bomb("WebP animation that claims 16,384 squared", riff(b"WEBP", (b"VP8X", vp8x), (b"ANIM", bytes(6)), (b"ANMF", frame)), ".webp", "refused")  # fmt: skip
     jpeg = bytearray(file_of(drawing(), "JPEG"))
     at = jpeg.index(b"\xff\xc0") + 5
@@ -127,14 +129,18 @@ def _floods() -> Iterator[Case]:
     empty = chunk(b"IDAT", b"")
     at = page.index(b"IDAT") - 4
     yield _bomb("PNG of five million empty pieces", lambda: page[:at] + empty * (MOST // 12) + page[at:])
-    yield _bomb("PNG of five million chunks behind", lambda: page[:-12] + chunk(b"teSt", b"") * (MOST // 12) + page[-12:])
+    yield _bomb(
+        "PNG of five million chunks behind", lambda: page[:-12] + chunk(b"teSt", b"") * (MOST // 12) + page[-12:]
+    )
     yield _bomb("JPEG of fifteen million comments", lambda: with_segments(jpeg, b"\xff\xfe\0\2" * (MOST // 4)), ".jpg")
     yield _bomb("JPEG of fifteen million APP1", lambda: with_segments(jpeg, b"\xff\xe1\0\2" * (MOST // 4)), ".jpg")
     yield _bomb("JPEG behind 60 MB of 0xFF", lambda: with_segments(jpeg, b"\xff" * MOST), ".jpg")
     yield _bomb("JPEG behind 60 MB of rubbish", lambda: jpeg[:20] + bytes(MOST) + jpeg[20:], ".jpg")
     yield _bomb("JPEG of 20,000 scans of 98 megapixels", lambda: _many_scans(9900, 9900, 20_000), ".jpg")
     yield _bomb("JPEG with 60 MB of EXIF", lambda: _much_exif(jpeg), ".jpg")
-    yield _bomb("PNG whose EXIF names 2 MB 65,000 times", lambda: with_chunks(page, chunk(b"eXIf", _overlapping(2 << 20))))
+    yield _bomb(
+        "PNG whose EXIF names 2 MB 65,000 times", lambda: with_chunks(page, chunk(b"eXIf", _overlapping(2 << 20)))
+    )
     yield _bomb("GIF with a comment of 60 MB", lambda: _commented(255), ".gif")
     yield _bomb("GIF with 60 MB of comments of a byte", lambda: _commented(1), ".gif")
     yield _bomb("GIF with 60 MB of extensions", lambda: _extended(), ".gif")
@@ -199,7 +205,9 @@ def _strips(count: int) -> bytes:
     """One row a strip, all of which lie at the same place."""
     tags = grey_tags(16, count, (278, 4, 1, long(1)))
     start = 8 + 2 + 12 * len(tags) + 4
-    tags = grey_tags(16, count, (278, 4, 1, long(1)), (273, 4, count, long(start)), (279, 4, count, long(start + 4 * count)))
+    tags = grey_tags(
+        16, count, (278, 4, 1, long(1)), (273, 4, count, long(start)), (279, 4, count, long(start + 4 * count))
+    )
     return tiff(tags, long(8) * count + long(16) * count)
 
 

@@ -15,7 +15,15 @@ WIDTH, HEIGHT = 96, 128  # pixels
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 FORMATS = tuple(kind for kind in ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF") if kind != "AVIF" or
                 features.check("avif"))  # fmt: skip
-ENDINGS = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp", "TIFF": ".tif", "AVIF": ".avif"}
+ENDINGS = {
+    "PNG": ".png",
+    "JPEG": ".jpg",
+    "WEBP": ".webp",
+    "GIF": ".gif",
+    "BMP": ".bmp",
+    "TIFF": ".tif",
+    "AVIF": ".avif",
+}
 LOSSLESS: dict[str, dict[str, Any]] = {"WEBP": {"lossless": True}, "JPEG": {"quality": 95}, "AVIF": {"quality": 95}}
 
 
@@ -41,7 +49,9 @@ def file_of(image: Image.Image, kind: str = "PNG", **how: Any) -> bytes:
 
 def chunk(name: bytes, body: bytes, crc: int | None = None) -> bytes:
     """A chunk of a PNG."""
-    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body) if crc is None else crc)
+    return (
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body) if crc is None else crc)
+    )
 
 
 def header(width: int, height: int, bits: int = 8, colour: int = 2, interlace: int = 0) -> bytes:
@@ -92,7 +102,9 @@ Tag = tuple[int, int, int, bytes]  # number, type, count, value or offset (padde
 
 def directory(tags: Iterable[Tag], following: int = 0, order: str = "<") -> bytes:
     """A TIFF's directory of tags."""
-    rows = [struct.pack(order + "HHI", tag, kind, count) + value.ljust(4, b"\0")[:4] for tag, kind, count, value in tags]
+    rows = [
+        struct.pack(order + "HHI", tag, kind, count) + value.ljust(4, b"\0")[:4] for tag, kind, count, value in tags
+    ]
     return struct.pack(order + "H", len(rows)) + b"".join(rows) + struct.pack(order + "I", following)
 
 

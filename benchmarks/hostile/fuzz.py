@@ -7,9 +7,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks.hostile.case import Case, of_bytes
+from benchmarks.hostile.drawing import ENDINGS
 from benchmarks.hostile.fuzz_child import LIMIT_BYTES, made
 
 HANG = 10.0  # seconds without a new number
@@ -49,9 +52,19 @@ def fuzzed(seconds: float, seed: int, found: Path = FOUND) -> dict[str, Any]:
     }
 
 
+def found_before(found: Path = FOUND) -> Iterator[Case]:
+    """A case of each picture or archive that a fuzz run has found."""
+    for path in sorted(found.glob("*.bin")):
+        kind, name, _, _ = path.stem.split("-")
+        if kind == "archive":
+            yield of_bytes("found", path.stem, path.read_bytes(), ".cbz", is_book=True, alone=True)
+        elif kind == "picture":
+            yield of_bytes("found", path.stem, path.read_bytes(), ENDINGS.get(name, ".jpg"))
+
+
 def _keep(found: Path, kind: str, seed: int, number: int, data: bytes) -> None:
     found.mkdir(exist_ok=True)
-    (found / f"{kind}-{seed}-{number}.bin").write_bytes(data)
+    (found / f"{kind.replace(':', '-')}-{seed}-{number}.bin").write_bytes(data)
 
 
 def _life(

@@ -79,7 +79,7 @@ def _bytes(make: Callable[[Path], None]) -> bytes:
 
 def made(seed: int, number: int) -> tuple[str, bytes]:
     """The kind and the bytes of a file."""
-    rng = random.Random(seed * 1_000_000_007 + number)  # noqa: S311 - no secret
+    rng = random.Random(seed * 1_000_000_007 + number)
     kind = rng.choices([name for name, _ in SHARES], [share for _, share in SHARES])[0]
     name = rng.choice(sorted(seeds(kind)))
     pool = seeds(kind)[name]
@@ -162,7 +162,7 @@ async def _added(message: rt.AddReferencesRequest) -> None:
 
 def main(seed: int, first: int, seconds: float, folder: Path) -> None:
     """Reads files from a number on, for so long; the number is in `folder`/beat, what came of it in told.json."""
-    made(seed, first), zipfile.ZipFile  # noqa: B018 - imports before the limit
+    made(seed, first), zipfile.ZipFile
     seeds("archive"), seeds("message")
     decode_picture(file_of(drawing(), "AVIF" if "AVIF" in FORMATS else "PNG"))
     size = int(Path("/proc/self/statm").read_text().split()[0]) * mmap.PAGESIZE

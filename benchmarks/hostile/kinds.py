@@ -23,9 +23,9 @@ from benchmarks.hostile.drawing import (
     header,
     long,
     png,
+    segment,
     with_chunks,
     with_segments,
-    segment,
 )
 
 NEAR = {"PNG": 1.5, "BMP": 1.5, "TIFF": 1.5, "WEBP": 1.5, "GIF": 4.0, "JPEG": 4.0, "AVIF": 6.0}  # mean levels of luma
@@ -192,7 +192,9 @@ def _animations() -> Iterator[Case]:
             data = file_of(frames[0], kind, save_all=True, append_images=frames[1:], duration=100)
             yield _sound("animations", f"{kind} of three frames", data, kind, NEAR[kind] + 1)
     many = [Image.new("L", (32, 32), shade) for shade in range(250)]
-    yield _sound("animations", "GIF of 250 frames", file_of(many[0], "GIF", save_all=True, append_images=many[1:]), "GIF")
+    yield _sound(
+        "animations", "GIF of 250 frames", file_of(many[0], "GIF", save_all=True, append_images=many[1:]), "GIF"
+    )
     moved = chunk(b"acTL", struct.pack(">II", 2**31 - 1, 0))
     yield of_bytes("animations", "APNG that claims 2^31 - 1 frames", with_chunks(file_of(drawing()), moved))
     outside = chunk(b"acTL", struct.pack(">II", 2, 0)) + chunk(

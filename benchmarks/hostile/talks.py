@@ -161,7 +161,7 @@ def _colouring() -> dict[str, Callable[[], list[Request]]]:
         "a page before the options": lambda: [head(), part(), done(), begun()],
         "options twice": lambda: [begun(), begun()],
         "an empty message": lambda: [begun(), cz.ColorizePagesRequest()],
-        "nothing at all": lambda: [],
+        "nothing at all": list,
         "a chunk between pages": lambda: [begun(), part()],
         "an end without its page": lambda: [begun(), done()],
         "an end of another page": lambda: [begun(), head(), part(), done("q")],
@@ -181,7 +181,9 @@ def _colouring() -> dict[str, Callable[[], list[Request]]]:
         "a hit without its picture": lambda: of(context(hit())),
         "a picture that no hit names": lambda: of(context(), shown("c"), part("c")),
         "a context picture that is noise": lambda: of(context(hit()), shown("c"), part("c", b"noise" * 99)),
-        "a context picture that is begun and not ended": lambda: of(context(hit()), shown("c"), part("c", PAGE[:9], False)),
+        "a context picture that is begun and not ended": lambda: of(
+            context(hit()), shown("c"), part("c", PAGE[:9], False)
+        ),
         "a context picture of 2.5 gigapixels": lambda: of(context(hit()), shown("c"), part("c", _bomb())),
         "64 context pictures of 99 megapixels": lambda: of(
             context(*[hit(str(n), 1 + n % 4) for n in range(64)]),
@@ -192,9 +194,19 @@ def _colouring() -> dict[str, Callable[[], list[Request]]]:
         "a box far outside": lambda: of(context(hit(picture_box=far)), shown("c"), part("c")),
         "a hit of corner 77": lambda: of(context(hit(corner=0)), shown("c"), part("c")),
         "a hint far outside": lambda: [begun(), head(hints=[cz.Hint(x=1e9, y=-5, radius=3)]), part(), done()],
-        "a hint that is no number": lambda: [begun(), head(hints=[cz.Hint(x=float("nan"), y=1, radius=3)]), part(), done()],
+        "a hint that is no number": lambda: [
+            begun(),
+            head(hints=[cz.Hint(x=float("nan"), y=1, radius=3)]),
+            part(),
+            done(),
+        ],
         "100,000 hints": lambda: [begun(), head(hints=[cz.Hint(x=1, y=1, radius=3)] * 100_000), part(), done()],
-        "a back-end that is a path": lambda: [cz.ColorizePagesRequest(options=cz.ColorizeOptions(backend="../../bin/sh")), head(), part(), done()],
+        "a back-end that is a path": lambda: [
+            cz.ColorizePagesRequest(options=cz.ColorizeOptions(backend="../../bin/sh")),
+            head(),
+            part(),
+            done(),
+        ],
         "a media type of its own": lambda: [begun(output_media_type="text/html"), head(), part(), done()],
         "2^31 steps": lambda: [begun(steps=2**31 - 1), head(), part(), done()],
     }

@@ -60,7 +60,9 @@ def local(entry: Entry) -> bytes:
     """A local header with its data."""
     crc, packed, size = _numbers(entry)
     name = entry.raw_name
-    head = struct.pack("<4s5H3I2H", b"PK\3\4", 20, entry.all_flags, entry.method, 0, 33, crc, packed, size, len(name), 0)
+    head = struct.pack(
+        "<4s5H3I2H", b"PK\3\4", 20, entry.all_flags, entry.method, 0, 33, crc, packed, size, len(name), 0
+    )
     return head + name + entry.data
 
 

@@ -11,7 +11,17 @@ import pytest
 from PIL import Image
 
 from benchmarks.hostile import bombs
-from benchmarks.hostile.drawing import chunk, drawing, file_of, grey_tags, long, segment, tiff, with_chunks, with_segments
+from benchmarks.hostile.drawing import (
+    chunk,
+    drawing,
+    file_of,
+    grey_tags,
+    long,
+    segment,
+    tiff,
+    with_chunks,
+    with_segments,
+)
 from benchmarks.hostile.kinds import exif_blocks, kinds
 from colorizer.peek import picture_size
 from serving.anatomy import PARTS, look, orientation_of

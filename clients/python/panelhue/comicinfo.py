@@ -48,7 +48,9 @@ def parse_comic_info(raw: bytes) -> ComicInfo:
         raise BookError(f"{NAME} has at most {MAX_BYTES} bytes, got {len(raw)}")
     said = _SAID.match(raw)
     if said and not _KNOWN.fullmatch(said[1]):  # Python would look for any codec of that name
-        raise BookError(f"{NAME} must be in UTF-8, UTF-16 or a Latin encoding, got {said[1].decode('ascii', 'replace')}")
+        raise BookError(
+            f"{NAME} must be in UTF-8, UTF-16 or a Latin encoding, got {said[1].decode('ascii', 'replace')}"
+        )
     try:
         root = fromstring(raw, forbid_dtd=True)
     except (defusedxml.DefusedXmlException, ParseError, ValueError, LookupError) as error:

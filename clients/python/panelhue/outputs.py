@@ -67,7 +67,10 @@ def _fitting(path: PurePosixPath) -> PurePosixPath:
     if all(len(_bytes_of(part)) <= PART_BYTES for part in path.parts):
         return path
     *folders, last = path.parts
-    short = [part if len(_bytes_of(part)) <= PART_BYTES else f"{_cut(part, PART_BYTES - 20)}-{_stamp(part)}" for part in folders]
+    short = [
+        part if len(_bytes_of(part)) <= PART_BYTES else f"{_cut(part, PART_BYTES - 20)}-{_stamp(part)}"
+        for part in folders
+    ]
     if len(_bytes_of(last)) > PART_BYTES:
         last = f"{_cut(path.stem, PART_BYTES - 20)}-{_stamp(last)}{path.suffix}"
     return PurePosixPath(*short, last)

@@ -64,7 +64,7 @@ _UNPRINTABLE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e
 
 
 def printable(text: str) -> str:
-    """The text with what would steer a terminal, or is no Unicode, as \\uxxxx."""
+    """The text with what would steer a terminal, or is no Unicode, as its number."""
     return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
