@@ -15,9 +15,10 @@ from benchmarks.hostile.archives import SOUND
 from benchmarks.hostile.case import Case
 from benchmarks.hostile.drawing import drawing, file_of
 from benchmarks.hostile.ground import Ground, Told
+from panelhue import folders
 
 TOGETHER = 12  # cases that are pages of one book
-SHEETS = ("names", "no plain files", "broken EXIF", "two in one", "oddities", "archives")  # whose books get a sheet too
+SHEETS = ("names", "no plain files", "broken EXIF", "two in one")  # whose books get a sheet too
 SERIES = "hostile"
 MOST_BYTES = 3 << 30  # that a command and both servers may hold together
 
@@ -72,7 +73,7 @@ def _pages(ground: Ground, cases: list[Case], name: str) -> Iterator[Row]:
             if found.get(well) not in good:
                 of_all.append(f"{what} lost a sound page: {found.get(well)}")
     for number, case in enumerate(cases):
-        stem = _file_name(case, number) if case.file_name else f"{number:03d}."
+        stem = folders.shown(case.file_name) or f"{number:03d}."
         row = _row(case, added, coloured, len(cases))
         row.ingest = _outcome(gone, stem, well=f"{number:03d}-well", told=added)
         row.colorize = _outcome(shown, stem, well=f"{number:03d}-well", told=coloured)

@@ -9,10 +9,12 @@ import socket
 import tracemalloc
 import zipfile
 import zlib
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 from benchmarks.hostile.archives import archives
 from benchmarks.hostile.case import Case
@@ -20,7 +22,7 @@ from benchmarks.hostile.drawing import drawing, file_of
 from benchmarks.hostile.zips import BZIP2, DEFLATED, Entry, archive, central, end, local, stored
 from panelhue.archives import Archive, ArchiveLimits
 from panelhue.books import open_book
-from panelhue.cli import common
+from panelhue.cli import app, common, group
 from panelhue.comicinfo import parse_comic_info
 from panelhue.errors import BookError
 from panelhue.folders import fitting_names, read_plain
@@ -345,3 +347,20 @@ def test_archive_limits_hold_what_they_say(tmp_path: Path) -> None:
     path = laid(tmp_path / "book.cbz", archive([stored(f"{n}.png", b"") for n in range(11)]))
     with pytest.raises(BookError):
         Archive(path, ArchiveLimits(entries=10))
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), UnicodeEncodeError("utf-8", "a\udcff", 1, 2, "surrogates")]
+)
+def test_a_disk_that_fails_is_a_sentence_with_an_exit_code(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Point(EntryPoint):
+        def load(self) -> object:
+            def failing() -> None:
+                """Fails."""
+                raise error
+
+            return failing
+
+    monkeypatch.setattr(group, "installed", lambda: {"failing": Point("failing", "a:b", "panelhue.commands")})
+    told = CliRunner().invoke(app, ["failing"])
+    assert (told.exit_code, "Traceback" in told.output, "is kept" in told.output) == (2, False, True)
