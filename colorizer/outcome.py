@@ -16,7 +16,6 @@ from colorizer.tasks import Options, PageOutcome, PageTask
 from serving.errors import InvalidInput
 from serving.images import Picture, encode_picture
 
-
 _STRIP = 1 << 18  # pixels that are handled at once
 
 
