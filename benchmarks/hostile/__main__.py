@@ -16,6 +16,7 @@ from benchmarks.hostile.archives import archives
 from benchmarks.hostile.bombs import bombs
 from benchmarks.hostile.case import Case
 from benchmarks.hostile.damaged import damaged
+from benchmarks.hostile.documents import documents
 from benchmarks.hostile.fuzz import found_before, fuzzed
 from benchmarks.hostile.ground import Ground, ground
 from benchmarks.hostile.kinds import kinds
@@ -32,6 +33,7 @@ def every() -> Iterator[Case]:
     yield from damaged()
     yield from places()
     yield from archives()
+    yield from documents()
     yield from found_before()
     yield from bombs()
 

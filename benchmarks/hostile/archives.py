@@ -57,7 +57,7 @@ def archives() -> Iterator[Case]:
 
 
 def _ways_out() -> Iterator[Case]:
-    names = {
+    names: dict[str, str | bytes] = {
         "up": "../escape.png",
         "up and up": "../../../../../../tmp/panelhue-hostile-escape.png",
         "down and up": "a/../../escape.png",
@@ -229,7 +229,7 @@ def _many_blocks(size: int) -> bytes:
 def _lzma_zeros(size: int) -> bytes:
     packer = lzma.LZMACompressor(lzma.FORMAT_RAW, filters=[{"id": lzma.FILTER_LZMA1, "preset": 1}])
     pieces = [packer.compress(bytes(1 << 24)) for _ in range(size >> 24)]
-    properties = lzma._encode_filter_properties({"id": lzma.FILTER_LZMA1, "preset": 1})  # type: ignore[attr-defined]  # zipfile's own way
+    properties: bytes = lzma._encode_filter_properties({"id": lzma.FILTER_LZMA1, "preset": 1})  # type: ignore[attr-defined]  # zipfile's own way
     return struct.pack("<BBH", 9, 4, len(properties)) + properties + b"".join(pieces) + packer.flush()
 
 

@@ -16,7 +16,7 @@ class Case:
 
     group: str  # "cut short", "archives" …
     name: str  # unique in its group
-    make: Callable[[Path], None]  # lays it at the path that it is given, which has its ending
+    make: Callable[[Path], object]  # lays it at the path that it is given, which has its ending
     ending: str = ".png"
     expect: Expected = "either"  # of colourise; what ingest adds is that a reference must be in colour
     is_book: bool = False  # whether it is given to the commands by itself

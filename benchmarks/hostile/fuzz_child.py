@@ -71,7 +71,7 @@ def seeds(kind: str) -> dict[str, list[bytes]]:
     return spoken
 
 
-def _bytes(make: Callable[[Path], None]) -> bytes:
+def _bytes(make: Callable[[Path], object]) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         make(Path(folder) / "x")
         return (Path(folder) / "x").read_bytes()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
-from benchmarks.hostile.case import Case
+from benchmarks.hostile.case import Case, Expected
 from benchmarks.hostile.drawing import drawing, file_of
 
 HUGE = 40 << 30  # bytes of a file that is all hole
@@ -20,8 +21,8 @@ def places() -> Iterator[Case]:
 
 
 def _no_files() -> Iterator[Case]:
-    def one(name: str, make: Callable[[Path], object], expect: str = "refused", alone: bool = False) -> Case:
-        return Case("no plain files", name, lambda path: make(path) and None, expect=expect, alone=alone)  # type: ignore[arg-type,return-value]
+    def one(name: str, make: Callable[[Path], object], expect: Expected = "refused", alone: bool = False) -> Case:
+        return Case("no plain files", name, make, expect=expect, alone=alone)
 
     yield one("a pipe", lambda path: os.mkfifo(path))
     yield one("a socket", _socket)
@@ -130,7 +131,5 @@ def _names() -> Iterator[Case]:
         "with two endings": "a.png.png",
     }
     for name, file_name in names.items():
-        data = file_of(drawing(1000 + len(name)))
-        yield Case(
-            "names", name, lambda path, data=data: path.write_bytes(data) and None, expect="either", file_name=file_name  # type: ignore[misc,return-value]
-        )  # fmt: skip
+        write = partial(Path.write_bytes, data=file_of(drawing(1000 + len(name))))
+        yield Case("names", name, write, file_name=file_name)

@@ -25,7 +25,8 @@ def spoken(ground: Ground, talks: Iterable[Talk], series: str) -> Iterator[Row]:
     """The row of each talk."""
     retrieval, colorizer = ground.servers.retrieval, ground.servers.colorizer
     with grpc.insecure_channel(retrieval.address) as one, grpc.insecure_channel(colorizer.address) as other:
-        pool, painter = rt_grpc.RetrievalServiceStub(one), cz_grpc.ColorizerServiceStub(other)
+        pool = rt_grpc.RetrievalServiceStub(one)  # type: ignore[no-untyped-call]  # generated
+        painter = cz_grpc.ColorizerServiceStub(other)  # type: ignore[no-untyped-call]  # generated
         _ensure(pool, series)
         for talk in talks:
             stub = painter if talk.call == "ColorizePages" else pool
@@ -92,7 +93,7 @@ def _reason(error: grpc.RpcError) -> str:
         info = ErrorInfo()
         if detail.Unpack(info):
             return info.reason
-    return (error.details() or "")[:80]
+    return str(error.details() or "")[:80]
 
 
 def _sound(painter: cz_grpc.ColorizerServiceStub) -> list[str]:
