@@ -14,7 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.hostile.watch import Fact, begin_peaks, busy_seconds, family, peak_bytes, strayed, surroundings
+from benchmarks.hostile.watch import (
+    Fact,
+    begin_peaks,
+    busy_seconds,
+    family,
+    peak_bytes,
+    stalled_seconds,
+    strayed,
+    surroundings,
+)
 from benchmarks.servers import Pair, both
 
 LONGEST = 10.0  # seconds that a command may take, those aside in which others had the processor
@@ -28,6 +37,7 @@ class Told:
 
     code: int  # exit code; negative: the signal that ended it
     seconds: float  # from its start to its end
+    stalled_seconds: float  # of these in which the machine had more to do than it has processors
     cpu_seconds: float  # of processor time, servers included
     client_bytes: int  # most that it held
     server_bytes: int  # most that both servers with their workers held meanwhile
@@ -54,9 +64,10 @@ class Told:
             found.append(f"crashed: {self.err.strip().splitlines()[-1][:300] if self.err.strip() else 'no word'}")
         if self.code in (3, 4):
             found.append(f"a server gave up: {self.err.strip()[:300]}")
-        # On a busy machine a command waits for its turn; one that hangs waits for nothing, or computes.
+        # On a busy machine a command waits for its turn, which is no hang.
+        waited = self.seconds - self.stalled_seconds
         found += [f"{self.seconds:.0f} s, {self.cpu_seconds:.0f} s of them busy"] * (
-            self.cpu_seconds > LONGEST or self.seconds > LONGEST + 20 * self.cpu_seconds
+            self.cpu_seconds > LONGEST or waited > LONGEST
         )
         found += [f"wrote {path}" for path in self.strayed]
         return found + [f"{self.restarted} workers died"] * bool(self.restarted)
@@ -121,7 +132,7 @@ class Ground:
         before, workers = self._around(apart), self.workers()
         for server in (self.servers.retrieval, self.servers.colorizer):
             begin_peaks(server)
-        busy = self._busy()
+        busy, stalled = self._busy(), stalled_seconds()
         answer, out, err = self._command([str(one) for one in arguments])
         for server in (self.servers.retrieval, self.servers.colorizer):
             if server.process.poll() is not None:
@@ -132,6 +143,7 @@ class Ground:
         return Told(
             code=answer["code"],
             seconds=answer["seconds"],
+            stalled_seconds=stalled_seconds() - stalled,
             cpu_seconds=answer["cpu_seconds"] + max(0.0, self._busy() - busy),
             client_bytes=answer["bytes"],
             server_bytes=held,

@@ -32,6 +32,7 @@ class Row:
     ingest: str
     colorize: str
     seconds: float  # of the slower one of the two commands that it went through
+    stalled_seconds: float  # of these in which the machine had more to do than it has processors
     cpu_seconds: float  # of processor time of the busier one, servers included
     sharing: int  # cases in that command
     client_mb: float  # most that a command held
@@ -123,6 +124,7 @@ def _row(case: Case, added: Told, coloured: Told, sharing: int) -> Row:
         ingest="",
         colorize="",
         seconds=max(added.seconds, coloured.seconds),
+        stalled_seconds=max((added, coloured), key=lambda told: told.seconds).stalled_seconds,
         cpu_seconds=max(added.cpu_seconds, coloured.cpu_seconds),
         sharing=sharing,
         client_mb=max(added.client_bytes, coloured.client_bytes) / 1e6,

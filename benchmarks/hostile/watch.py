@@ -52,6 +52,15 @@ def busy_seconds(server: Running) -> float:
     return total
 
 
+def stalled_seconds() -> float:
+    """Seconds since the machine's start in which something waited for a processor; 0 where the kernel does not say."""
+    try:
+        line = Path("/proc/pressure/cpu").read_text().splitlines()[0]
+    except OSError:
+        return 0.0
+    return int(line.rpartition("total=")[2]) / 1e6
+
+
 def surroundings(ground: Path, apart: tuple[Path, ...]) -> Mapping[str, Fact]:
     """All that lies below `ground` but in the folders `apart`, and in the places outside that cases try to write to."""
     found: dict[str, Fact] = {}

@@ -12,7 +12,7 @@ from grpc_status import rpc_status
 from benchmarks.hostile.ground import LONGEST, Ground
 from benchmarks.hostile.play import Row
 from benchmarks.hostile.talks import PAGE, Talk, announced, piece
-from benchmarks.hostile.watch import begin_peaks, busy_seconds, peak_bytes
+from benchmarks.hostile.watch import begin_peaks, busy_seconds, peak_bytes, stalled_seconds
 from panelhue.colorizer.v1 import colorizer_pb2 as cz
 from panelhue.colorizer.v1 import colorizer_pb2_grpc as cz_grpc
 from panelhue.retrieval.v1 import retrieval_pb2 as rt
@@ -33,18 +33,32 @@ def spoken(ground: Ground, talks: Iterable[Talk], series: str) -> Iterator[Row]:
             workers = ground.workers()
             for server in (retrieval, colorizer):
                 begin_peaks(server)
+            stalled = stalled_seconds()
             start, before = time.monotonic(), busy_seconds(retrieval) + busy_seconds(colorizer)
             outcome, answered = _answer(getattr(stub, talk.call), talk, series)
             seconds = time.monotonic() - start
+            stalled = stalled_seconds() - stalled
             busy = busy_seconds(retrieval) + busy_seconds(colorizer) - before
             faults = [] if answered else [outcome]
-            faults += [f"{seconds:.0f} s"] * (busy > LONGEST or seconds > LONGEST + 20 * busy)
+            faults += [f"{seconds:.0f} s"] * (busy > LONGEST or seconds - stalled > LONGEST)
             faults += _sound(painter)
             gone = len(workers - ground.workers())
             faults += [f"{gone} workers died"] * bool(gone)
             held = (peak_bytes(retrieval) + peak_bytes(colorizer)) / 1e6
-            yield Row("wire", f"{talk.call}: {talk.name}", outcome if talk.call != "ColorizePages" else "", outcome
-                      if talk.call == "ColorizePages" else "", seconds, busy, 1, 0.0, held, faults)  # fmt: skip
+            asked = talk.call != "ColorizePages"
+            yield Row(
+                group="wire",
+                name=f"{talk.call}: {talk.name}",
+                ingest=outcome if asked else "",
+                colorize="" if asked else outcome,
+                seconds=seconds,
+                stalled_seconds=stalled,
+                cpu_seconds=busy,
+                sharing=1,
+                client_mb=0.0,
+                servers_mb=held,
+                faults=faults,
+            )
 
 
 def _ensure(pool: rt_grpc.RetrievalServiceStub, series: str) -> None:
