@@ -32,6 +32,7 @@ from PIL import (
     features,
 )
 
+from serving.anatomy import look
 from serving.colour import is_in_colour
 from serving.errors import InvalidInput
 from serving.strangers import guess
@@ -104,12 +105,13 @@ def decode_picture(data: bytes, limits: ImageLimits | None = None) -> Picture:
 
     Raises:
         InvalidInput: IMAGE_UNREADABLE (not one of the formats, damaged, or cut short: never half a picture),
-            IMAGE_TOO_LARGE (bytes or pixels), IMAGE_TOO_SMALL (shorter side).
+            IMAGE_TOO_LARGE (bytes, pixels or parts), IMAGE_TOO_SMALL (shorter side).
 
     Cost: about 8 bytes of memory a pixel at the peak; 20 to 40 ms a megapixel, more for AVIF and for ICC profiles.
     """
     limits = limits or ImageLimits()
     kind = _format_of(data, limits)
+    look(data)
     notes: list[str] = []
     try:
         with _quiet_pillow(), contextlib.closing(kind.opener(io.BytesIO(data))) as image:
@@ -220,24 +222,25 @@ def _eight_bit(image: ImageFile.ImageFile, notes: list[str]) -> tuple[Image.Imag
         return image.convert("L" if mode == "1" else "RGB"), None
     if mode == "P" and "transparency" not in image.info:
         return image.convert("RGB"), None
-    rgba = image.convert("RGBA")
+    rgba = image if mode == "RGBA" else image.convert("RGBA")
     return rgba.convert("RGB"), rgba.getchannel("A")
 
 
 def _scaled_grey(image: ImageFile.ImageFile, notes: list[str]) -> tuple[Image.Image, Image.Image | None]:
-    values: Shaped[np.ndarray, "h w"] = np.asarray(image)
     alpha = None
     if image.mode.startswith("I;16"):
+        values: Shaped[np.ndarray, "h w"] = np.asarray(image)
         transparent = image.info.get("transparency")
         if isinstance(transparent, int):
             alpha = Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8))
         top: float = 4095.0 if getattr(image, "tag_v2", {}).get(258) == (12,) else 65535.0
     else:
-        values = np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+        values = np.array(image, np.float32)
+        np.nan_to_num(values, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
         top = _likely_white(float(values.min()), float(values.max()))
         if top == 0:
             low, top = float(values.min()), max(float(np.ptp(values)), 1e-30)
-            values = values - np.float32(low)
+            values -= np.float32(low)
         notes.append(f"the picture has {'32-bit' if image.mode == 'I' else 'float'} samples; white is taken as {top:g}")
     grey = _scale(values, top)
     if getattr(image, "tag_v2", {}).get(262) == 0:  # WhiteIsZero; Pillow turns only 8-bit and 1-bit pictures
@@ -274,7 +277,11 @@ def _to_srgb(image: Image.Image, icc: bytes | None, notes: list[str]) -> Image.I
             return _by_profile(image, icc, notes)
         except Exception:  # lcms and Pillow raise several kinds on a damaged profile
             notes.append("the ICC profile is damaged and was ignored; colours are taken as sRGB")
-    return image.convert("RGB")
+    return _rgb(image)
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    return image if image.mode == "RGB" else image.convert("RGB")  # of which Pillow would make a copy
 
 
 def _by_profile(image: Image.Image, icc: bytes, notes: list[str]) -> Image.Image:
@@ -282,11 +289,11 @@ def _by_profile(image: Image.Image, icc: bytes, notes: list[str]) -> Image.Image
     space = profile.profile.xcolor_space.strip()
     if space != _SPACES[image.mode]:
         notes.append(f"the ICC profile is for {space}, the picture is {_SPACES[image.mode]}; it was ignored")
-        return image.convert("RGB")
+        return _rgb(image)
     srgb = ImageCms.createProfile("sRGB")
     transform = ImageCms.buildTransform(profile, srgb, image.mode, "RGB")
     if image.mode in ("L", "RGB") and _is_identity(transform, image.mode):
-        return image.convert("RGB")
+        return _rgb(image)
     converted = ImageCms.applyTransform(image, transform)
     if converted is None:
         raise ValueError("no picture came out of the ICC transform")

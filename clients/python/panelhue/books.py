@@ -12,6 +12,7 @@ from panelhue.archives import Archive, ArchiveLimits
 from panelhue.chapters import chapter_in_name
 from panelhue.comicinfo import MAX_BYTES, NAME, ComicInfo, parse_comic_info
 from panelhue.errors import BookError
+from panelhue.folders import check_plain, files_of, fitting_names, hidden, read_plain, shown
 
 PICTURES = {".png", ".jpg", ".jpeg", ".jpe", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2"}
 ARCHIVES = {".cbz", ".zip"}
@@ -79,9 +80,13 @@ def open_book(path: Path, limits: ArchiveLimits | None = None) -> Book:
         return _folder_book(path)
     if not path.exists():
         raise BookError(f"there is no book at {path}", reason="BOOK_MISSING")
+    try:
+        check_plain(path)
+    except BookError as error:
+        raise BookError(error.message, reason="BOOK_KIND") from error
     ending = path.suffix.lower()
     if ending in PICTURES:
-        return Book(path, (Page(path.name, 1, None, path.read_bytes),))
+        return Book(path, (Page(shown(path.name), 1, None, lambda: read_plain(path)),))
     if ending in OTHER_ARCHIVES:
         raise BookError(
             f"{path.name} is a {ending[1:].upper()} file; convert it to CBZ, or unpack it into a folder, first",
@@ -99,33 +104,14 @@ def _archive_book(path: Path, limits: ArchiveLimits | None) -> Book:
     except BaseException:
         archive.close()
         raise
-    return Book(path, pages, info, notes, archive.close)
+    return Book(path, pages, info, (*archive.notes, *notes), archive.close)
 
 
 def _folder_book(path: Path) -> Book:
-    # Links to files are the user's own business; links to folders could lead round in a circle and are passed over.
-    names, notes = [], []
-    for folder, folders, files in path.walk(follow_symlinks=False) if hasattr(path, "walk") else _walk(path):
-        folders[:] = [name for name in folders if not _hidden(name)]
-        names += [(folder / name).relative_to(path).as_posix() for name in files]
-        notes += [
-            f"{(folder / name).relative_to(path)}: a link to a folder"
-            for name in folders
-            if (folder / name).is_symlink()
-        ]
-    pages, info, more = _sorted_out(names, lambda name: (path / name).read_bytes, path)
+    files, notes = files_of(path)
+    names = fitting_names(files)
+    pages, info, more = _sorted_out(names, lambda name: lambda: read_plain(path / names[name]), path)
     return Book(path, pages, info, (*notes, *more))
-
-
-def _walk(path: Path) -> Iterable[tuple[Path, list[str], list[str]]]:
-    import os
-
-    for folder, folders, files in os.walk(path):  # Path.walk came with Python 3.12
-        yield Path(folder), folders, files
-
-
-def _hidden(part: str) -> bool:
-    return part.startswith(".") or part == "__MACOSX"
 
 
 def _sorted_out(
@@ -134,7 +120,7 @@ def _sorted_out(
     pictures, infos, notes = [], [], []
     for name in names:
         pure = PurePosixPath(name)
-        if any(_hidden(part) for part in pure.parts) or pure.name.lower() in QUIET:
+        if any(hidden(part) for part in pure.parts) or pure.name.lower() in QUIET:
             continue
         if pure.name.lower() == NAME.lower():
             infos.append(name)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-from PIL import Image, ImageOps
+from PIL import Image
 
 from panelhue.books import SHEET_STEM, Book
 from panelhue.chapters import chapter_text
@@ -22,6 +23,16 @@ SIDE, SMALL_SIDE = 1100, 720  # longer side of a page in the HTML page, pixels
 PATCH_SIDE = 320  # of a reference patch, pixels
 PATCHES = 6  # shown per page
 MAX_PIXELS = 100_000_000
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")  # what the servers take; Pillow knows riskier ones
+TURNS = {  # by EXIF orientation
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 Thumbnail = Image.Image | None  # None: it cannot be shown
 
@@ -142,17 +153,40 @@ def opened(data: bytes) -> Image.Image:
         BookError: it cannot be read.
     """
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise BookError(f"a picture has at most {MAX_PIXELS} pixels, got {image.width} × {image.height}")
-            turned = ImageOps.exif_transpose(image)
-            if turned.has_transparency_data:
-                layer = turned.convert("RGBA")
-                turned = Image.new("RGBA", layer.size, "white")
-                turned.alpha_composite(layer)
-            return turned.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's, on large and damaged files
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise BookError(f"a picture has at most {MAX_PIXELS} pixels, got {image.width} × {image.height}")
+                image.load()
+                return _upright(_on_white(image), _orientation(image))
+    except BookError:
+        raise
+    except Exception as error:  # Pillow's plugins raise nearly anything on a damaged file
         raise BookError(f"a picture cannot be read: {error}", reason="IMAGE_UNREADABLE") from error
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    layer = image.convert("RGBA")
+    white = Image.new("RGBA", layer.size, "white")
+    white.alpha_composite(layer)
+    return white.convert("RGB")
+
+
+def _orientation(image: Image.Image) -> int:
+    if image.format == "TIFF":
+        return 1  # Pillow turns it while loading
+    try:
+        return int(image.getexif().get(0x0112, 1))
+    except Exception:  # a damaged EXIF block fails in many ways, and the picture is good without it
+        return 1
+
+
+def _upright(image: Image.Image, orientation: int) -> Image.Image:
+    turn = TURNS.get(orientation)
+    return image if turn is None else image.transpose(turn)
 
 
 def _thumbnail(read: object, side: int) -> Thumbnail:

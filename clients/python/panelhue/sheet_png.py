@@ -31,6 +31,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def _fitted(text: str, size: int, width: int, draw: ImageDraw.ImageDraw) -> str:
+    text = text[:400]  # more never fits, and each letter that is taken away is measured
     if draw.textlength(text, _font(size)) <= width:
         return text
     while text and draw.textlength(text + "…", _font(size)) > width:

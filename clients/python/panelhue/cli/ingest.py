@@ -66,12 +66,13 @@ def ingest(
 
 def _files(place: int, book: Book, chapter: str | None, tags: list[str]) -> Iterator[ReferenceFile]:
     from panelhue.chapters import chapter_of
+    from panelhue.folders import shown
     from panelhue.types import Provenance, ReferenceFile
 
     said = None if chapter in (None, "none") else chapter_of(chapter or "")
     for page in book.pages:
         of_page = said if chapter is not None else page.chapter if page.chapter is not None else book.chapter
-        source = f"{book.path.name}/{page.name}".encode()[-1024:].decode(errors="ignore")
+        source = shown(f"{book.path.name}/{page.name}").encode()[-1024:].decode(errors="ignore")
         yield ReferenceFile(
             name=f"{place}/{page.name}",
             data=page.read,
