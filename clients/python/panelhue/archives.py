@@ -38,6 +38,8 @@ class Archive:
             or holds a link (ARCHIVE_UNSAFE), or expands beyond the limits (ARCHIVE_TOO_LARGE).
     """
 
+    notes: tuple[str, ...] = ()
+
     def __init__(self, path: Path, limits: ArchiveLimits | None = None) -> None:
         self.path = path
         self._limits = limits or ArchiveLimits()
