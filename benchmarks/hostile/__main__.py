@@ -76,11 +76,9 @@ def main() -> None:
 def _before(folder: Path) -> dict[str, Any]:
     """What earlier runs have found, but rows of cases that are no more."""
     path = folder / "hostile.json"
-    if not path.exists():
-        return {"rows": {}}
-    found: dict[str, Any] = json.loads(path.read_text())["results"]
     known = {case.key for case in every()} | {talk.key for talk in talks()}
-    return found | {"rows": {key: row for key, row in found["rows"].items() if key in known}}
+    found: dict[str, Any] = json.loads(path.read_text())["results"] if path.exists() else {"rows": {}}
+    return found | {"cases": len(known), "rows": {key: row for key, row in found["rows"].items() if key in known}}
 
 
 def _write(results: dict[str, Any], folder: Path) -> None:

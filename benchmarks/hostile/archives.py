@@ -188,7 +188,7 @@ def _bombs() -> Iterator[Case]:
     yield lone("LZMA that wants 4 GB to unpack", lambda: archive([sound, Entry("a.png", b"\x09\x14\5\0\x5d\xff\xff\xff\xff" + bytes(99), LZMA, size=1000)]), "taken")  # fmt: skip
     yield lone("100,000 entries", lambda: archive([sound, *[stored(f"{n}.png", b"") for n in range(100_000)]]), "refused")  # fmt: skip
     yield lone("2,000,000 entries", _many_entries, "refused")
-    yield lone("3,000 entries of nothing", lambda: archive([sound, *[stored(f"{n}.png", b"") for n in range(3000)]]), "taken")  # fmt: skip
+    yield lone("500 entries of nothing", lambda: archive([sound, *[stored(f"{n}.png", b"") for n in range(500)]]), "taken")  # fmt: skip
     yield lone("3,000 notes", lambda: archive([sound, *[stored(f"{n}.txt", b"") for n in range(3000)]]), "taken")
     yield lone("nested five deep", _nested, "taken")
 

@@ -21,6 +21,7 @@ class Case:
     expect: Expected = "either"  # of colourise; what ingest adds is that a reference must be in colour
     is_book: bool = False  # whether it is given to the commands by itself
     alone: bool = False  # whether no other case shares a command with it, so that seconds and bytes are its own
+    megapixels: float = 0.0  # that it really has, where these are many
     right: float = 0.0  # most that the result's luma may be off the drawing's, mean levels; 0: not compared
     file_name: str = ""  # its name in the folder, where that is the point
 

@@ -181,7 +181,8 @@ def _tars() -> dict[str, bytes]:
                 made.addfile(info, io.BytesIO(data))
         return out.getvalue()
 
-    sound, link = one(), {"type": tarfile.SYMTYPE, "linkname": "/etc/passwd"}
+    sound = one()
+    link: dict[str, object] = {"type": tarfile.SYMTYPE, "linkname": "/etc/passwd"}
     broken = bytearray(sound)
     broken[124:136] = b"7" * 11 + b"\0"
     return {

@@ -27,7 +27,8 @@ from benchmarks.hostile.watch import (
 from benchmarks.servers import Pair, both
 
 LONGEST = 10.0  # seconds that a command may take, those aside in which others had the processor
-PATIENCE = 300.0  # seconds after which it is killed
+PER_MEGAPIXEL = 0.3  # seconds of work that a page which really is that large may take instead
+PATIENCE = 900.0  # seconds after which it is killed
 _PR_CAPBSET_DROP, _CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH = 24, 1, 2  # linux/prctl.h, linux/capability.h
 
 
@@ -54,9 +55,9 @@ class Told:
         except ValueError:
             return None
 
-    @property
-    def faults(self) -> list[str]:
-        """What no file may bring about."""
+    def faults(self, megapixels: float = 0.0) -> list[str]:
+        """What no file may bring about; one that really has many megapixels is worked on for longer."""
+        longest = max(LONGEST, PER_MEGAPIXEL * megapixels)
         found = []
         if self.code < 0 or self.code not in (0, 1, 2, 3, 4):
             found.append(f"ended with {self.code}")
@@ -67,7 +68,7 @@ class Told:
         # On a busy machine a command waits for its turn, which is no hang.
         waited = self.seconds - self.stalled_seconds
         found += [f"{self.seconds:.0f} s, {self.cpu_seconds:.0f} s of them busy"] * (
-            self.cpu_seconds > LONGEST or waited > LONGEST
+            self.cpu_seconds > longest or waited > longest
         )
         found += [f"wrote {path}" for path in self.strayed]
         return found + [f"{self.restarted} workers died"] * bool(self.restarted)

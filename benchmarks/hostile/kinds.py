@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -176,7 +177,9 @@ def _profiles() -> Iterator[Case]:
     for name, profile in odd.items():
         off = 0.0 if name == "for Lab" else 4.0
         for kind in ("PNG", "JPEG", "TIFF", "WEBP"):
-            yield _sound("profiles", f"{kind} {name}", file_of(page, kind, icc_profile=profile), kind, off)
+            case = _sound("profiles", f"{kind} {name}", file_of(page, kind, icc_profile=profile), kind, off)
+            # Pillow unpacks no more than a megabyte of a PNG's profile.
+            yield replace(case, expect="refused") if (kind, name) == ("PNG", "of 4 MB") else case
     yield _sound("profiles", "PNG with red and blue exchanged", file_of(page, icc_profile=bytes(swapped)))
     yield _sound("profiles", "PNG grey with one for RGB", file_of(grey, icc_profile=srgb), off=1.5)
     yield _sound("profiles", "JPEG CMYK with one for RGB", file_of(page.convert("CMYK"), "JPEG", icc_profile=srgb), "JPEG", 6.0)  # fmt: skip

@@ -20,7 +20,7 @@ from panelhue import folders
 TOGETHER = 12  # cases that are pages of one book
 SHEETS = ("names", "no plain files", "broken EXIF", "two in one")  # whose books get a sheet too
 SERIES = "hostile"
-MOST_BYTES = 3 << 30  # that a command and both servers may hold together
+MOST_BYTES = 5 << 30  # of a command and both servers with their workers, each process at its own peak
 
 
 @dataclass
@@ -66,7 +66,7 @@ def _pages(ground: Ground, cases: list[Case], name: str) -> Iterator[Row]:
         (book / f"{number:03d}-well.png").write_bytes(file_of(drawing(hash_of(name) * 100 + number)))
     sheet = any(case.group in SHEETS for case in cases)
     added, coloured, output = _commands(ground, book, name, ".cbz" if hash_of(name) % 2 else "", sheet)
-    of_all = _shared_faults(added, coloured)
+    of_all = _shared_faults(added, coloured, max(case.megapixels for case in cases))
     gone, shown = _by_page(added.answer), _results(coloured.answer)
     for number in range(len(cases)):
         well = f"{number:03d}-well.png"
@@ -99,7 +99,7 @@ def _book(ground: Ground, case: Case, name: str) -> Row:
     added, coloured, _ = _commands(ground, path, name, "" if hash_of(name) % 3 else ".cbz", True)
     row = _row(case, added, coloured, 1)
     row.ingest, row.colorize = _of_book(added, _by_page(added.answer)), _of_book(coloured, _results(coloured.answer))
-    row.faults = _shared_faults(added, coloured)
+    row.faults = _shared_faults(added, coloured, case.megapixels)
     taken = _results(coloured.answer).get(SOUND) == "done"
     if case.expect != "either" and taken != (case.expect == "taken"):
         row.faults.append(f"was to be {case.expect}")
@@ -132,8 +132,9 @@ def _row(case: Case, added: Told, coloured: Told, sharing: int) -> Row:
     )
 
 
-def _shared_faults(added: Told, coloured: Told) -> list[str]:
-    found = [f"ingest {text}" for text in added.faults] + [f"colourise {text}" for text in coloured.faults]
+def _shared_faults(added: Told, coloured: Told, megapixels: float) -> list[str]:
+    found = [f"ingest {text}" for text in added.faults(megapixels)]
+    found += [f"colourise {text}" for text in coloured.faults(megapixels)]
     held = max(told.client_bytes + told.server_bytes for told in (added, coloured))
     return found + [f"held {held / 1e9:.1f} GB"] * (held > MOST_BYTES)
 

@@ -46,7 +46,13 @@ def summary() -> str:
     lines = [_line(TITLES[group], rows) for group, rows in _groups()]
     lines.append(_line("**all**", _rows()))
     header = ["cases", "number", "taken", "refused", "faults", "slowest, s", "busiest, s", "client, MB", "servers, MB"]
-    return "\n\n".join([table(header, lines), provenance("hostile")])
+    return "\n\n".join([table(header, lines), _how_many(), provenance("hostile")])
+
+
+def _how_many() -> str:
+    rows, cases = len(_rows()), load("hostile")["results"]["cases"]
+    left = f" The other {cases - rows} have not been played yet; `--resume` plays them." if rows < cases else ""
+    return f"{rows} of {cases} cases.{left}"
 
 
 def _line(name: str, rows: list[dict[str, Any]]) -> list[str]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from panelhue.errors import BookError
+from panelhue.folders import shown
 
 BLOCK = 1024 * 1024
 ENCRYPTED = 0x1  # bit 0 of an entry's flags
@@ -173,7 +174,7 @@ class Archive:
 
 
 def safe_name(name: str, archive: str) -> str:
-    """The name with forward slashes.
+    """The name with forward slashes, in letters that can be shown.
 
     Raises:
         BookError: ARCHIVE_UNSAFE, it would lie outside a folder into which it were unpacked.
@@ -183,4 +184,4 @@ def safe_name(name: str, archive: str) -> str:
     bad = path.is_absolute() or windows.drive or windows.root or ".." in path.parts
     if bad or not path.parts or any(ord(letter) < 32 for letter in name):
         raise BookError(f"{archive} names a place outside itself ({name!r}); refused", reason="ARCHIVE_UNSAFE")
-    return str(path)
+    return shown(str(path))
