@@ -38,7 +38,7 @@ $(BIN)/uv:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 
 $(VENV)/.base-$(FAISS): $(BIN)/uv pyproject.toml constraints.txt
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[$(FAISS)]'
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[$(FAISS),books]'
 	@touch $@
 
 $(VENV)/.dev-$(FAISS): $(VENV)/.base-$(FAISS)

@@ -55,7 +55,7 @@ def kept(task: PageTask, page: Picture, clock: Clock) -> PageOutcome:
         outcome = encoded(page.pixels, options, clock)
     else:
         outcome = _outcome(task.data, options, page.pixels, clock)
-    return replace(outcome, already_colour=True, used=(False,) * len(task.hits))
+    return replace(outcome, already_colour=True, used=(False,) * len(task.hits), notes=page.notes)
 
 
 def encoded(pixels: Pixels, options: Options, clock: Clock) -> PageOutcome:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from panelhue.archives import safe_name
-from panelhue.comicinfo import NAME, ComicInfo
+from panelhue.comicinfo import NAME
 from panelhue.errors import BookError
 
 PART_BYTES = 200  # of a folder's or file's name; file systems take 255, and a draft's name is longer
@@ -139,18 +139,18 @@ def write_whole(path: Path, data: bytes) -> None:
         draft.write_bytes(data)
 
 
-def pack_cbz(path: Path, folder: Path, names: Iterable[str], info: ComicInfo | None) -> None:
+def pack_cbz(path: Path, folder: Path, names: Iterable[str], info: bytes | None) -> None:
     """Writes a CBZ of pages that lie in a folder; equal pages give equal bytes.
 
     Args:
-        path: the archive.
+        path: the archive, or a draft of it; a failure leaves a part of it there.
         folder: where the pages lie.
         names: their paths within it, in reading order.
-        info: the book's ComicInfo, copied byte for byte.
+        info: the book's ComicInfo.xml; None: it has none.
     """
-    with written_whole(path) as draft, zipfile.ZipFile(draft, "w") as archive:
+    with zipfile.ZipFile(path, "w") as archive:
         if info is not None:
-            archive.writestr(_entry(NAME, zipfile.ZIP_DEFLATED), info.raw)
+            archive.writestr(_entry(NAME, zipfile.ZIP_DEFLATED), info)
         for name in names:
             archive.writestr(_entry(name, zipfile.ZIP_STORED), inside(folder, name).read_bytes())
 

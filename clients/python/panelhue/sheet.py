@@ -14,9 +14,9 @@ from PIL import Image
 from panelhue.books import SHEET_STEM, Book
 from panelhue.chapters import chapter_text
 from panelhue.errors import BookError, PanelhueError
-from panelhue.jobs import Workspace, read_result
 from panelhue.journal import Done, UsedHit
 from panelhue.retrieval_client import RetrievalClient
+from panelhue.workspaces import Workspace, read_result
 
 MANY = 60  # pages; above this the pictures in the HTML page are smaller
 SIDE, SMALL_SIDE = 1100, 720  # longer side of a page in the HTML page, pixels
@@ -34,7 +34,31 @@ TURNS = {  # by EXIF orientation
     8: Image.Transpose.ROTATE_90,
 }
 
-Thumbnail = Image.Image | None  # None: it cannot be shown
+
+@dataclass(frozen=True)
+class Shown:
+    """A small picture as the sheet shows it, kept as a JPEG file: a book's worth of pixels would fill the memory."""
+
+    data: bytes = field(repr=False)
+    width: int
+    height: int
+
+    def image(self) -> Image.Image:
+        """Its pixels."""
+        with Image.open(io.BytesIO(self.data)) as image:
+            image.load()
+            return image
+
+
+Thumbnail = Shown | None  # None: it cannot be shown
+
+
+def shown(image: Image.Image, side: int) -> Shown:
+    """The picture, at most `side` pixels wide and high; it is made smaller in place."""
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=85)
+    return Shown(file.getvalue(), image.width, image.height)
 
 
 @dataclass(frozen=True)
@@ -195,8 +219,7 @@ def _thumbnail(read: object, side: int) -> Thumbnail:
         image = opened(read())
     except (BookError, OSError):
         return None
-    image.thumbnail((side, side), Image.Resampling.LANCZOS)
-    return image
+    return shown(image, side)
 
 
 class _Patches:
@@ -205,25 +228,23 @@ class _Patches:
     def __init__(self, series: str, retrieval: RetrievalClient | None) -> None:
         self._series, self._retrieval = series, retrieval
         self._cut: dict[tuple[str, tuple[int, int, int, int]], Thumbnail] = {}
-        self._whole: dict[str, Thumbnail] = {}  # the last few references, whole
+        self._whole: dict[str, Image.Image | None] = {}  # the last few references, whole
 
     def cut(self, hit: UsedHit) -> Thumbnail:
         key = (hit.reference_id, hit.box)
         if key not in self._cut:
             whole = self._reference(hit.reference_id)
-            self._cut[key] = None if whole is None else whole.crop(hit.box)
-            if (patch := self._cut[key]) is not None:
-                patch.thumbnail((PATCH_SIDE, PATCH_SIDE), Image.Resampling.LANCZOS)
+            self._cut[key] = None if whole is None else shown(whole.crop(hit.box), PATCH_SIDE)
         return self._cut[key]
 
-    def _reference(self, reference_id: str) -> Thumbnail:
+    def _reference(self, reference_id: str) -> Image.Image | None:
         if reference_id not in self._whole:
             while len(self._whole) >= 8:
                 del self._whole[next(iter(self._whole))]
             self._whole[reference_id] = self._fetched(reference_id)
         return self._whole[reference_id]
 
-    def _fetched(self, reference_id: str) -> Thumbnail:
+    def _fetched(self, reference_id: str) -> Image.Image | None:
         if self._retrieval is None or not self._series:
             return None
         try:
