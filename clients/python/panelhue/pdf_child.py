@@ -22,7 +22,7 @@ import pypdfium2
 import pypdfium2.raw as pdfium
 from PIL import Image
 
-CPU_SECONDS = 10.0  # of a page, or of opening
+CPU_SECONDS = 8.0  # of a page, or of opening
 MEMORY = 4 * 1024**3  # bytes of address space
 DPI = 200.0  # at which drawings are rendered; the pixels of a picture on the page come first
 MAX_SIDE = 8000  # pixels of a rendered page's longer side

@@ -176,7 +176,7 @@ class _Reader:
 
 def _how(code: int) -> str:
     if -code == signal.SIGPROF:
-        return "it takes more than 10 s of computing"
+        return "it takes too many seconds of computing"
     if -code in (signal.SIGKILL, signal.SIGABRT, signal.SIGTRAP):
         return "it takes too much memory or time"
     return f"it makes the PDF library fail (exit status {code})"

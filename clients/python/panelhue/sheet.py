@@ -88,7 +88,7 @@ class Sheet:
 def make_sheet(
     book: Book, place: Workspace, done: Mapping[str, Done], series: str, retrieval: RetrievalClient | None
 ) -> list[Path]:
-    """Writes the contact sheet into the output folder (or beside the CBZ or PDF) and gives its files, the HTML page first.
+    """Writes the contact sheet into the output folder, or beside the CBZ or PDF; gives its files, the HTML page first.
 
     Args:
         book: the grey pages.
