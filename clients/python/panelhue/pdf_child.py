@@ -7,6 +7,7 @@ says.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import io
 import json
@@ -35,7 +36,8 @@ MAX_PAGES = 20_000
 
 def main(path: Path) -> None:
     """Answers until standard input ends."""
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    with contextlib.suppress(ValueError, OSError):  # not every system limits the address space
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     out = sys.stdout.buffer
     try:

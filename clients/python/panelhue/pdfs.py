@@ -125,7 +125,8 @@ class _Reader:
 
     def _start(self) -> dict[str, Any]:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "panelhue.pdf_child", str(self._path.resolve())],
+            # -P: the folder one stands in may have come with the book, and no code is taken from there.
+            [sys.executable, "-P", "-m", "panelhue.pdf_child", str(self._path.resolve())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
