@@ -305,6 +305,13 @@ def test_pages_may_be_read_from_several_threads(tmp_path: Path) -> None:
     assert [found[place] for place in range(4)] == files
 
 
+def test_no_code_is_taken_from_the_folder_one_stands_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("pypdfium2.py", "json.py", "panelhue.py"):
+        (tmp_path / name).write_text("raise SystemExit(9)")
+    monkeypatch.chdir(tmp_path)
+    assert first_page(tmp_path, picture_pdf([jpeg_image(JPEG)])) == JPEG
+
+
 def test_closing_the_book_ends_its_process(tmp_path: Path) -> None:
     with book_of(tmp_path, picture_pdf([jpeg_image(JPEG)])) as book:
         process = book._close.__self__._process  # type: ignore[attr-defined]

@@ -15,7 +15,7 @@ from typing import IO
 from panelhue.archives import BLOCK
 from panelhue.errors import BookError
 
-SILENCE = 10.0  # seconds without a byte after which a program is taken for stuck
+SILENCE = 8.0  # seconds without a byte after which a program is taken for stuck
 MAX_LISTING = 64 * 1024**2  # bytes
 
 
@@ -33,7 +33,7 @@ def copied(command: Sequence[str], out: IO[bytes], most: int, path: Path) -> tup
         path: the archive, for messages.
 
     Raises:
-        BookError: it writes more (ARCHIVE_TOO_LARGE), or nothing for 10 s (NOT_AN_ARCHIVE).
+        BookError: it writes more (ARCHIVE_TOO_LARGE), or nothing for 8 s (NOT_AN_ARCHIVE).
     """
     size = 0
     with tempfile.TemporaryFile() as complaints, _started(command, complaints) as process:

@@ -143,12 +143,12 @@ def pack_cbz(path: Path, folder: Path, names: Iterable[str], info: bytes | None)
     """Writes a CBZ of pages that lie in a folder; equal pages give equal bytes.
 
     Args:
-        path: the archive, or a draft of it; a failure leaves a part of it there.
+        path: the archive.
         folder: where the pages lie.
         names: their paths within it, in reading order.
         info: the book's ComicInfo.xml; None: it has none.
     """
-    with zipfile.ZipFile(path, "w") as archive:
+    with written_whole(path) as draft, zipfile.ZipFile(draft, "w") as archive:
         if info is not None:
             archive.writestr(_entry(NAME, zipfile.ZIP_DEFLATED), info)
         for name in names:

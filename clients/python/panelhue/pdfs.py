@@ -125,7 +125,8 @@ class _Reader:
 
     def _start(self) -> dict[str, Any]:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "panelhue.pdf_child", str(self._path.resolve())],
+            # -P: the folder one stands in may have come with the book, and no code is taken from there.
+            [sys.executable, "-P", "-m", "panelhue.pdf_child", str(self._path.resolve())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -176,7 +177,7 @@ class _Reader:
 
 def _how(code: int) -> str:
     if -code == signal.SIGPROF:
-        return "it takes more than 10 s of computing"
+        return "it takes too many seconds of computing"
     if -code in (signal.SIGKILL, signal.SIGABRT, signal.SIGTRAP):
         return "it takes too much memory or time"
     return f"it makes the PDF library fail (exit status {code})"

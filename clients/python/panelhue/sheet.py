@@ -99,7 +99,7 @@ class Sheet:
 def make_sheet(
     book: Book, place: Workspace, done: Mapping[str, Done], series: str, retrieval: RetrievalClient | None
 ) -> list[Path]:
-    """Writes the contact sheet into the output folder (or beside the CBZ) and gives its files, the HTML page first.
+    """Writes the contact sheet into the output folder, or beside the CBZ or PDF; gives its files, the HTML page first.
 
     Args:
         book: the grey pages.
@@ -115,7 +115,7 @@ def make_sheet(
     folder, stem = (
         (place.target, SHEET_STEM)
         if not place.is_archive
-        else (place.target.parent, f"{SHEET_STEM}-{place.target.stem}")
+        else (place.target.parent, f"{SHEET_STEM}-{place.target.stem}{'-pdf' if place.is_pdf else ''}")
     )
     from panelhue.outputs import write_whole
 

@@ -69,5 +69,5 @@ def _split(book: Book) -> Book:
             raise
     if count := len(made.pages) - len(book.pages):
         order = "right half first" if book.right_to_left else "left half first"
-        note(f"{book.path.name}: {count} double pages split, {order}")
+        note(f"{book.path.name}: {count} double {'page' if count == 1 else 'pages'} split, {order}")
     return made
