@@ -77,7 +77,7 @@ class Guess:
     chroma: Float32[np.ndarray, "h w 2"]
     sure: Float32[np.ndarray, "h w"]  # [0, 1]
     flat: Float32[np.ndarray, "h w"]  # share of matched flat regions in the chroma, [0, 1]
-    scattered: bool  # the references come from here and there
+    together: float  # share of the references that are of one chapter, the most that are
     names: frozenset[str]  # of the references that gave colour
 
 
@@ -108,7 +108,7 @@ class Exemplar:
         self._shelf.clear()
 
     def _page(self, job: Job) -> Result:
-        steps = self._trees(job) + 5
+        steps = self.steps(job)
         guess = self.guess(job)
         job.progress(steps - 2, steps)
         small = guess.small
@@ -125,19 +125,22 @@ class Exemplar:
 
         Progress is told in as many steps as a whole page takes, and stops two short of them.
         """
-        trees = self._trees(job)
-        steps = trees + 5
+        trees, steps = self._trees(job), self.steps(job)
         job.progress(0, steps)
         small = _shrunk(job.page)
         taught = [found for found in self._fetched(job, steps) if len(found.samples.chroma)]
         job.progress(1, steps)
-        names, scattered = frozenset(found.name for found in taught), _scattered([t.chapter for t in taught])
+        names, together = frozenset(t.name for t in taught), _together([t.chapter for t in taught])
         if not taught:
             nothing = np.zeros(small.shape, np.float32)
-            return Guess(small, np.zeros((*small.shape, 2), np.float32), nothing, nothing, scattered, names)
+            return Guess(small, np.zeros((*small.shape, 2), np.float32), nothing, nothing, together, names)
         chroma, sure = self._predict(job, small, taught, trees, steps)
         small, chroma, sure, flat = self._with_flats(job.page, taught, small, chroma, sure)
-        return Guess(small, chroma, sure, flat, scattered, names)
+        return Guess(small, chroma, sure, flat, together, names)
+
+    def steps(self, job: Job) -> int:
+        """The steps in which a page's progress is told."""
+        return self._trees(job) + 5
 
     def _trees(self, job: Job) -> int:
         return min(200, max(4, job.steps if job.steps is not None else self._settings.trees))
@@ -272,6 +275,10 @@ def _scattered(chapters: list[int]) -> bool:
     """
     counts = Counter(chapters)
     return len(counts) >= _MANY and max(counts.values()) * 2 < len(chapters)
+
+
+def _together(chapters: list[int]) -> float:
+    return max(Counter(chapters).values()) / len(chapters) if chapters else 1.0
 
 
 def _seen(group: Int64[np.ndarray, " n"], turn: int, part: float, rng: np.random.Generator) -> Bool[np.ndarray, " n"]:

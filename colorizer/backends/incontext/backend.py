@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -28,6 +29,7 @@ FOLDER = Path(__file__).parent / "model"  # the weights that come with the packa
 PAGE_AREA = 336 * 480  # working pixels of a window of the page
 REFERENCE_AREA = 336 * 480  # and of a reference
 MOST = 12  # references that a page looks at, best first
+TOGETHER = 0.7  # share of references of one chapter from which a context counts as one scene's
 _STRIP = 1 << 20  # page pixels finished at once
 _KEPT = 48  # references whose memories are kept; one takes about 3 MB
 
@@ -62,6 +64,7 @@ class InContext:
     def __init__(self, folder: Path | None = None) -> None:
         self._network = Network(folder or FOLDER)
         self._fitted = Exemplar()
+        self._beside = ThreadPoolExecutor(1)  # the network's work, which holds no lock, while the guess is fitted
         self._shelf: OrderedDict[bytes, _Known] = OrderedDict()
 
     def colorize(self, jobs: Sequence[Job]) -> Iterator[Result]:
@@ -73,24 +76,30 @@ class InContext:
         """Free what was kept of references."""
         self._shelf.clear()
         self._fitted.close()
+        self._beside.shutdown()
 
     def _page(self, job: Job) -> Result:
         found = dict(list(by_reference(job.context).items())[:MOST])
         parts = windows(job.page.shape[1], job.page.shape[0])
-        steps = _Steps(job, len(found) + len(parts) + 2)
-        guess = self._fitted.guess(steps.of_guess(_limited(job, found.keys())))
+        fitting = _limited(job, found.keys())
+        steps = _Steps(job, len(found), self._fitted.steps(fitting), len(parts) + 2)
         told = [steps.after(self._known(hits)) for hits in found.values()]
-        painted = [steps.after(self._paint(job.page, part, told)) for part in parts]
+        beside = [self._beside.submit(self._paint, job.page, part, told) for part in parts]
+        try:
+            guess = self._fitted.guess(steps.of_guess(fitting))
+            painted = [steps.after(window.result()) for window in beside]
+        finally:  # a page that is cancelled leaves nothing running
+            wait([window for window in beside if not window.cancel()])
         maps, luma = _joined(job.page, parts, painted)
         small = guess.small
         maps = enlarge(maps, luma, small, 0, len(small))
         drawn = ((small < PAPER) & (small > INK))[..., None]
-        shares = mixing.SCATTERED if guess.scattered else mixing.TOGETHER
+        shares = mixing.SCATTERED if guess.together < TOGETHER else mixing.TOGETHER
         chroma = mixing.mixed(guess.chroma, maps[..., :2] * drawn, maps[..., 2:] * drawn, guess.flat, shares)
         chroma = _guided(job, chroma, guess.sure, small)
         steps.after(None)
         pixels = _coloured(job, small, chroma, steps.again)
-        steps.after(None)
+        steps.rest()
         return Result(pixels, _full_size(guess.sure, job.page.shape), _used(job, found))
 
     def _known(self, hits: Sequence[Hit]) -> _Known:
@@ -124,27 +133,32 @@ class InContext:
 
 
 class _Steps:
-    """Progress of one page: first the guess's own steps, then those after it."""
+    """Progress of one page: its references, the guess's own steps, and those after it."""
 
-    def __init__(self, job: Job, after: int) -> None:
-        self._job, self._after, self._done, self._all = job, after, 0, after
+    def __init__(self, job: Job, before: int, guess: int, after: int) -> None:
+        self._job, self._before, self._done = job, before, 0
+        self._all = before + guess + after
+        self.again()
 
     def of_guess(self, job: Job) -> Job:
-        """`job` whose steps count as the first of the page's."""
+        """`job`, whose steps count between the references and the rest."""
 
-        def told(done: int, of: int) -> None:
-            self._done, self._all = done, of + self._after
-            self._job.progress(done, self._all)
+        def told(done: int, _: int) -> None:
+            self._done = self._before + done
+            self.again()
 
         return replace(job, progress=told)
 
     def after(self, result: T) -> T:
         """Counts one step more, and gives back what came of it."""
-        left = self._after
-        self._after -= 1
-        self._done = self._all - left + 1
+        self._done += 1
         self.again()
         return result
+
+    def rest(self) -> None:
+        """The page is done."""
+        self._done = self._all
+        self.again()
 
     def again(self) -> None:
         """Tells the steps so far once more, so that a page can be cancelled in a long one."""
