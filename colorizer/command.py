@@ -24,7 +24,7 @@ def serve(
     ] = None,
     backend: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="Back-end of a request that names none. [default: incontext]"),
+        typer.Option(help="Back-end of a request that names none. [default: exemplar]"),
     ] = None,
     backend_at: Annotated[
         Optional[list[str]],  # noqa: UP045

@@ -94,7 +94,7 @@ class ColorizerSettings(ServerSettings):
         None, description="HOST:PORT of the retrieval server, from which the contexts of a series are fetched."
     )
 
-    default_backend: str = Field("incontext", description="Back-end of a request that names none.")
+    default_backend: str = Field("exemplar", description="Back-end of a request that names none.")
     backends: MaybeNames = Field(None, description="Back-ends that may be used; none given: all installed.")
     extra_backends: Names = Field(
         (), description="Back-ends beside the installed ones, as module:ATTRIBUTE of a BackendSpec."

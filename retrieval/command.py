@@ -20,7 +20,7 @@ def serve(
     ] = None,
     embedder: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="Embedder of a series that names none: structure, patchnet, open_clip. Default: patchnet."),
+        typer.Option(help="Embedder of a series that names none: structure, patchnet, open_clip. Default: structure."),
     ] = None,
     workers: Annotated[
         Optional[int],  # noqa: UP045

@@ -78,7 +78,7 @@ class RetrievalSettings(ServerSettings):
         "grey_twin, clip_model, clip_pretrained, clip_weights, clip_config; unset ones have their defaults.",
     )
     embedder: str = Field(
-        "patchnet",
+        "structure",
         description="Embedder of a series that names none: structure, patchnet, open_clip, a variant's name, or "
         "vectors (then it embeds no pictures, unless another series asks for it).",
     )

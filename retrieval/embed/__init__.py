@@ -21,7 +21,7 @@ EMBEDDERS: Mapping[str, str] = MappingProxyType(
 )
 
 
-def create_embedder(name: str = "patchnet", settings: EmbedderSettings | None = None) -> Embedder:
+def create_embedder(name: str = "structure", settings: EmbedderSettings | None = None) -> Embedder:
     """The embedder registered under `name`, ready to use.
 
     Args:

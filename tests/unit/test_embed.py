@@ -43,14 +43,14 @@ def test_an_unknown_embedder_is_not_found():
         create_embedder("clip")
 
 
-def test_the_default_brings_its_own_weights():
-    space = create_embedder().space
+def test_the_default_is_weight_free():
+    assert create_embedder().space.weights_sha256 == ""
+
+
+def test_the_learned_one_that_comes_along_names_its_weights():
+    space = create_embedder("patchnet").space
     assert space.model.startswith("patchnet")
     assert len(space.weights_sha256) == 64
-
-
-def test_one_is_weight_free():
-    assert create_embedder("structure").space.weights_sha256 == ""
 
 
 def test_importing_the_embedders_loads_no_model_library():

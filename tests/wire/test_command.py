@@ -199,7 +199,7 @@ def test_references_are_removed(panelhue: Command, comic: Path) -> None:
 
 def test_backends_and_info_name_what_is_there(panelhue: Command) -> None:
     cards = {card["name"]: card for card in panelhue.json("backends")}
-    assert cards["incontext"]["is_default"] is True
+    assert cards["exemplar"]["is_default"] is True
     assert "exemplar" in panelhue("backends")
     info = panelhue.json("info")
     assert info["colorizer"]["has_retrieval"] is True

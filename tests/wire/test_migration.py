@@ -101,7 +101,7 @@ def test_a_migration_is_cancelled(both):
 @pytest.mark.parametrize(
     ("series", "embedder", "kind"),
     [
-        ("same", "patchnet", errors.FailedState),
+        ("same", "structure", errors.FailedState),
         ("same", "crystal-ball", errors.NotFound),
         ("ready-made", "structure", errors.FailedState),
     ],
