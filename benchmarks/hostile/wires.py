@@ -106,7 +106,7 @@ def _reason(error: grpc.RpcError) -> str:
     for detail in status.details if status is not None else ():
         info = ErrorInfo()
         if detail.Unpack(info):
-            return info.reason
+            return str(info.reason)
     return str(error.details() or "")[:80]
 
 
