@@ -7,46 +7,26 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TypeAlias
 
 from panelhue import types as t
-from panelhue.archives import Archive
 from panelhue.books import Book, Page
 from panelhue.colorizer_client import WINDOW, ColorizerClient
 from panelhue.errors import BookError, Overloaded, ServerError, Unavailable, UsageError
 from panelhue.growing import Promotion
 from panelhue.growing import grown_tag as grown_tag
-from panelhue.journal import FOLDER, Done, Journal, Record, fingerprint, hits_of
-from panelhue.outputs import inside, pack_cbz, sha256_of, sweep_drafts, write_whole, written_whole
+from panelhue.journal import Done, Journal, Record, fingerprint, hits_of
+from panelhue.outputs import inside, sha256_of, sweep_drafts, write_whole
 from panelhue.retries import Retry, Tries
 from panelhue.retrieval_client import RetrievalClient
+from panelhue.workspaces import Workspace as Workspace
+from panelhue.workspaces import checked_target as checked_target  # callers of this module find them here
+from panelhue.workspaces import pack, read_result
+from panelhue.workspaces import workspace_of as workspace_of
 
 ATTEMPTS = 4  # of a page whose failure may pass, and of a stream that breaks off
 PAUSE = 0.5  # seconds before the second attempt, at most; doubled each time
 RETRY = Retry(attempts=ATTEMPTS, first=PAUSE)
-
-
-@dataclass(frozen=True)
-class Workspace:
-    """Where a run writes."""
-
-    target: Path  # what the user asked for: a folder or a CBZ
-    pages: Path  # folder of the finished pages
-    state: Path  # folder of the journal
-
-    @property
-    def is_archive(self) -> bool:
-        """Whether the pages are packed at the end."""
-        return self.pages != self.target
-
-
-def workspace_of(target: Path) -> Workspace:
-    """The folders of a run; a CBZ's pages are collected in a hidden folder beside it."""
-    if target.suffix.lower() == ".cbz":
-        folder = target.parent / FOLDER / target.name
-        return Workspace(target, folder / "pages", folder)
-    return Workspace(target, target, target / FOLDER)
 
 
 @dataclass(frozen=True)
@@ -279,21 +259,8 @@ class Run:
         return read_result(self._workspace, done.output)
 
     def pack(self, book: Book, names: Sequence[str], whole: bool) -> None:
-        """Makes the CBZ of the finished pages and, if the book is whole, drops the pages that it was made of."""
-        place = self._workspace
-        ready = {done.output: done for done in self._journal.done.values()}
-        names = [name for name in names if name in ready]
-        if _packed(place, self._journal) and not any(inside(place.pages, name).exists() for name in names):
-            return
-        for name in names:  # pages of an earlier archive, when only some were made anew
-            if not inside(place.pages, name).exists():
-                write_whole(inside(place.pages, name), self.result_bytes(ready[name]))
-        with written_whole(place.target) as draft:
-            pack_cbz(draft, place.pages, names, book.comic_info)
-            self._journal.pack(sha256_of(draft) or "")
-        if whole:
-            for name in names:
-                inside(place.pages, name).unlink(missing_ok=True)
+        """Makes what the finished pages become at the end; see `workspaces.pack`."""
+        pack(self._workspace, self._journal, book, names, whole)
 
 
 def taken(place: Workspace, record: Record, names: Iterable[str]) -> list[str]:
@@ -315,7 +282,7 @@ def sorted_pages(plan: Plan, place: Workspace, record: Record) -> tuple[list[Don
     packed = _packed(place, record)
     for page in plan.pages:
         try:
-            digest = hashlib.sha256(page.read()).hexdigest()
+            digest = page.digest()
         except (OSError, BookError) as error:
             failed.append(t.Failed(page.name, t.Failure("FILE_UNREADABLE", str(error))))
             continue
@@ -338,27 +305,13 @@ def _answers(done: Done, page: Page, digest: str, plan: Plan, record: Record) ->
 
 
 def _packed(place: Workspace, record: Record) -> bool:
-    return place.is_archive and record.packed is not None and sha256_of(place.target) == record.packed
+    """Whether the pages are in the archive, which is as it was left; those of a PDF are looked at themselves."""
+    archive = place.is_archive and not place.is_pdf and record.packed is not None
+    return archive and sha256_of(place.target) == record.packed
 
 
 def _unchanged(place: Workspace, done: Done) -> bool:
     return sha256_of(inside(place.pages, done.output)) == done.output_sha256
-
-
-def read_result(place: Workspace, output: str) -> bytes:
-    """A finished page's picture, from the folder or from the archive that was made of it.
-
-    Raises:
-        BookError: it is in neither.
-    """
-    path = inside(place.pages, output)
-    if path.exists():
-        return path.read_bytes()
-    if place.is_archive and place.target.exists():
-        with Archive(place.target) as archive:
-            if output in archive.names:
-                return archive.read(output)
-    raise BookError(f"{output} is neither in {place.pages} nor in {place.target}", reason="OUTPUT_MISSING")
 
 
 def _passing(step: t.Failed) -> Unavailable:
@@ -368,7 +321,7 @@ def _passing(step: t.Failed) -> Unavailable:
 def _hashed(page: Page, digests: dict[str, str]) -> Callable[[], bytes]:
     def read() -> bytes:
         data = page.read()
-        digests[page.name] = hashlib.sha256(data).hexdigest()
+        digests[page.name] = page.digest(data)
         return data
 
     return read
@@ -394,18 +347,6 @@ def _done(plan: Plan, page: Page, digest: str, event: t.Finished, wish: str) -> 
         confidence=result.confidence,
         weights_licence=result.weights_licence,
         hits=hits_of(result.references),
+        notes=result.notes,
         wish=wish,
     )
-
-
-def checked_target(book: Path, target: Path) -> None:
-    """Refuses an output that is the book itself or lies around it.
-
-    Raises:
-        UsageError: it does.
-    """
-    source, place = book.resolve(), target.resolve()
-    if source == place or (book.is_dir() and place == source):
-        raise UsageError(f"the output {target} is the book itself; choose another one")
-    if place.exists() and not place.is_dir() and target.suffix.lower() != ".cbz":
-        raise UsageError(f"the output {target} is a file; choose a folder or a name that ends in .cbz")

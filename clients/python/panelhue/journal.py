@@ -7,7 +7,7 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -58,6 +58,7 @@ class Done:
     confidence: float | None
     weights_licence: str
     hits: tuple[UsedHit, ...] = field(default=())
+    notes: tuple[str, ...] = ()  # what was left out or guessed when the page was decoded
     wish: str = ""  # the key of the wish that it was made after; empty: of none
 
     @property
@@ -133,8 +134,10 @@ class Record:
         self.done: dict[str, Done] = {}  # by page
         self.promoted: dict[str, str] = {}  # series and page to reference id
         self.names: set[str] = set()  # outputs that a run of ours was to write
-        self.packed: str | None = None  # SHA-256 of the archive that was made last, or was about to be
-        self.archives: set[str] = set()  # of every archive that was
+        self.packed: str | None = None  # SHA-256 of the CBZ or PDF that was made last, or was about to be
+        self.archives: set[str] = set()  # of every one that was
+        self.contents = ""  # digest of what it was made of
+        self.split: bool | None = None  # None: double pages were kept; else split, and read from right to left or not
         self.wishes: dict[str, Wish] = {}  # by page
         self.verdicts: dict[str, Verdict] = {}  # by page
         self.about: dict[str, str] = {}  # what the last run was about: "series", "book"
@@ -149,6 +152,7 @@ class Record:
         if kind == "finished":
             done = dict(entry["page"])
             done["hits"] = tuple(UsedHit(**{**hit, "box": tuple(hit["box"])}) for hit in done["hits"])
+            done["notes"] = tuple(done.get("notes", ()))
             self.done[done["page"]] = Done(**done)
         elif kind == "promoted":
             self.promoted[entry["page"]] = entry["reference_id"]
@@ -157,8 +161,10 @@ class Record:
         elif kind == "run":
             self.names.update(entry["names"])
         elif kind == "packed":
-            self.packed = entry["sha256"]
+            self.packed, self.contents = entry["sha256"], entry.get("contents", "")
             self.archives.add(entry["sha256"])
+        elif kind == "split":
+            self.split = entry["right_to_left"]
         elif kind == "wish":
             wish = dict(entry["wish"])
             hints = tuple(t.Hint(**hint) for hint in wish.pop("hints"))
@@ -243,9 +249,14 @@ class Journal(Record):
         """Says that a page is no longer in the pool."""
         self._write({"event": "withdrawn", "page": page})
 
-    def pack(self, sha256: str) -> None:
-        """Says that the archive is about to be put in its place; before it is, so that a kill leaves a known one."""
-        self._write({"event": "packed", "sha256": sha256})
+    def pack(self, sha256: str, contents: str = "") -> None:
+        """Says that the CBZ or PDF takes its place now, and what it was made of; call it just before it does."""
+        self._write({"event": "packed", "sha256": sha256, "contents": contents})
+
+    def read_as(self, split: bool | None) -> None:
+        """Says how double pages are read, for whoever reads the book again."""
+        if split != self.split:
+            self._write({"event": "split", "right_to_left": split})
 
     def wish(self, page: str, hints: Iterable[t.Hint] = (), seed: int | None = None) -> None:
         """Says that a page shall be made again, with these hints and this seed; that stays until it is done."""
@@ -264,11 +275,16 @@ class Journal(Record):
         self._write({"event": "verdict", "verdict": asdict(verdict)})
 
 
-def read_journal(folder: Path) -> Iterator[Done]:
-    """The finished pages of a run, in the order in which they were first finished; none where no run has been."""
-    if (folder / NAME).is_file():
-        with Journal(folder) as journal:
-            yield from journal.done.values()
+def read_run(folder: Path) -> tuple[dict[str, Done], bool | None]:
+    """The finished pages of a run by name, in the order in which they were first finished, and how it was read.
+
+    Returns:
+        Pages, none where no run has been; and `Journal.split`.
+    """
+    if not (folder / NAME).is_file():
+        return {}, None
+    with Journal(folder) as journal:
+        return dict(journal.done), journal.split
 
 
 def read_record(folder: Path) -> Record:

@@ -10,10 +10,10 @@ from pathlib import Path, PurePosixPath
 from panelhue.books import natural_key
 from panelhue.errors import PanelhueError, UsageError
 from panelhue.growing import APPROVED, Promotion
-from panelhue.jobs import Workspace, read_result, workspace_of
 from panelhue.journal import Done, Journal
 from panelhue.retrieval_client import RetrievalClient
 from panelhue.types import AddResult
+from panelhue.workspaces import Workspace, read_result, workspace_of
 
 
 class State(Enum):
@@ -64,6 +64,7 @@ class Review:
         self._journal = Journal(self.place.state)
         self.series = series or self._journal.about.get("series", "")
         self.book = self._journal.about.get("book", "")
+        self.split = self._journal.split  # how double pages of the book were read
         self._retrieval = retrieval
 
     def __enter__(self) -> Review:

@@ -17,11 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from panelhue.books import ARCHIVES, PICTURES, SHEET_STEM, Book, Page, natural_key
+from panelhue.books import BOOKS, PICTURES, SHEET_STEM, Book, Page, natural_key
 from panelhue.errors import UsageError
 
 LEDGER, LOCK = "watch.jsonl", "watch.lock"
-BOOKS = ARCHIVES  # endings of files that are books
 
 
 @dataclass(frozen=True)
@@ -173,5 +172,8 @@ def _number(name: str) -> int:
 
 
 def place_of(arrival: Arrival, output: Path) -> Path:
-    """Where a book goes: a folder for a folder, a CBZ for every other."""
-    return output / arrival.name if arrival.path.is_dir() else output / f"{Path(arrival.name).stem}.cbz"
+    """Where a book goes: a folder for a folder, a PDF for a PDF, a CBZ for every other."""
+    if arrival.path.is_dir():
+        return output / arrival.name
+    ending = ".pdf" if arrival.path.suffix.lower() == ".pdf" else ".cbz"
+    return output / f"{Path(arrival.name).stem}{ending}"

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 
 from panelhue import jobs
 from panelhue import types as t
-from panelhue.books import Book, Page, open_book
+from panelhue.books import Book, Page
 from panelhue.chapters import chapter_of
 from panelhue.cli.common import note
 from panelhue.cli.hints import check_within, page_named
+from panelhue.cli.reading import Spreads, read_book, reading_of
 from panelhue.colorizer_client import ColorizerClient
 from panelhue.errors import BookError, UsageError
 from panelhue.journal import Done, Journal, Record, read_record
-from panelhue.outputs import ENDINGS, output_names, write_whole
+from panelhue.outputs import ENDINGS, output_names
 from panelhue.palettes import MOST, joined
 from panelhue.retrieval_client import RetrievalClient
 
@@ -70,6 +71,8 @@ class Request:
     overwrite: bool = False
     sheet: bool = True
     preview: bool = False
+    spreads: Spreads = Spreads.keep
+    right_to_left: bool | None = None  # None: as the book says
 
 
 @dataclass
@@ -151,9 +154,7 @@ def ready(request: Request, book: Book | None = None) -> Iterator[Ready]:
     """
     jobs.checked_target(request.book, request.target)
     with ExitStack() as stack:
-        opened = book or stack.enter_context(open_book(request.book))
-        for text in opened.notes:
-            note(text)
+        opened = book or stack.enter_context(read_book(request.book, request.spreads, request.right_to_left))
         groups = _by_chapter(opened, request.chapter)
         if request.grow and None in groups:
             raise UsageError("--grow needs to know the chapter; say --chapter")
@@ -238,6 +239,7 @@ def run_book(request: Request, display: Display, book: Book | None = None) -> Ta
         run = jobs.Run(all_of_it.place, journal, front, pools if request.series else None)
         chosen = _wished(all_of_it, journal) if request.redo else None
         run.check_outputs(list(all_of_it.names.values()), request.overwrite)
+        journal.read_as(reading_of(all_of_it.book, request.spreads))
         journal.tell_about({"series": request.series, "book": str(request.book.resolve())})
         plans = all_of_it.plans(chosen)
         tally = Tally(pages=sum(len(plan.pages) for plan in plans))
@@ -311,16 +313,13 @@ def count(step: object, tally: Tally) -> None:
 
 def _finish(run: jobs.Run, all_of_it: Ready, journal: Journal, tally: Tally) -> None:
     """What is made of the finished pages: the archive, and the contact sheet."""
-    from panelhue.comicinfo import NAME
     from panelhue.sheet import make_sheet
 
     book, place = all_of_it.book, all_of_it.place
     done = {**journal.done, **tally.done} if all_of_it.request.redo else tally.done
     finished = [done[page.name].output for page in book.pages if page.name in done]
-    if tally.done and place.is_archive:
+    if tally.done:
         run.pack(book, finished, whole=len(finished) == len(book.pages))
-    elif tally.done and book.comic_info is not None:
-        write_whole(place.pages / NAME, book.comic_info.raw)
     shown = {page: one for page, one in journal.done.items() if one.wish or all_of_it.names.get(page) == one.output}
     if shown and all_of_it.request.sheet:
         tally.sheets = make_sheet(book, place, shown, all_of_it.request.series, all_of_it.retrieval)

@@ -18,6 +18,7 @@ from panelhue.cli.common import (
     complain,
     err,
     escaped,
+    note,
     out,
     pairs,
     print_json,
@@ -25,6 +26,7 @@ from panelhue.cli.common import (
 )
 from panelhue.cli.completion import complete_backend, complete_series
 from panelhue.cli.interrupts import stoppable
+from panelhue.cli.reading import BOOK_HELP, RightToLeft, Spreads, SpreadsOption
 
 if TYPE_CHECKING:
     from panelhue.cli.book_run import Redo, Request, Tally
@@ -56,7 +58,7 @@ class Fetcher(StrEnum):
 
 
 def colorize(
-    book: Annotated[Path, typer.Argument(metavar="BOOK", help="A folder of pictures, a CBZ or a picture.")],
+    book: Annotated[Path, typer.Argument(metavar="BOOK", help=BOOK_HELP)],
     series: Annotated[
         str,
         typer.Option("--series", "-s", help="The series whose pool gives the colour.", autocompletion=complete_series),
@@ -68,7 +70,9 @@ def colorize(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="A folder, or a name that ends in .cbz. Unset: BOOK-colour beside the book."
+            "--output",
+            "-o",
+            help="A name that ends in .cbz or .pdf, or a folder. Unset: BOOK-colour beside the book, of its kind.",
         ),
     ] = None,
     backend: Annotated[
@@ -95,7 +99,10 @@ def colorize(
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same picture.")] = 0,
     steps: Annotated[int, typer.Option(min=0, max=1000, help="Steps of a page; 0: the back-end's own number.")] = 0,
     chroma_only: Annotated[
-        bool, typer.Option("--chroma-only", help="Only the colour, as a layer to multiply with the line art.")
+        bool,
+        typer.Option(
+            "--chroma-only", help='Only the colour, as a transparent layer over the line art, in the mode "Color".'
+        ),
     ] = False,
     format_: Annotated[Format, typer.Option("--format", help="Of the finished pages; webp is lossless.")] = Format.png,
     quality: Annotated[int, typer.Option(min=1, max=100, help="Of JPEG.")] = 92,
@@ -117,6 +124,8 @@ def colorize(
         ),
     ] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help='A parameter of the back-end, "name=value".')] = None,
+    spreads: SpreadsOption = Spreads.keep,
+    right_to_left: RightToLeft = None,
     context: Annotated[
         Fetcher, typer.Option(help="Who fetches the contexts; auto: the server if it can.")
     ] = Fetcher.auto,
@@ -154,7 +163,7 @@ def colorize(
 ) -> None:
     """Colourises a book from the references of its series, page by page.
 
-    The result lies beside the book, as BOOK-colour or BOOK-colour.cbz, unless --output names another place; the book
+    The result lies beside the book, as BOOK-colour of the book's kind, unless --output names another place; the book
     itself is never changed. Stopped or killed, the same command goes on where it was: finished pages are checked by
     their hash and not repeated. A page that fails is told at the end (exit code 1), and the same command tries it
     again.
@@ -163,10 +172,11 @@ def colorize(
     from panelhue.cli.book_run import Limit, Request, finished_so_far, run_book
     from panelhue.cli.dry_run import show_dry_run
     from panelhue.cli.progress import Display
+    from panelhue.workspaces import default_target
 
     request = Request(
         book=book,
-        target=output or default_target(book, preview=preview),
+        target=output or default_target(book, "preview" if preview else "colour"),
         options=options_of(
             backend=backend,
             format_=format_,
@@ -192,6 +202,8 @@ def colorize(
         overwrite=overwrite,
         sheet=sheet,
         preview=preview,
+        spreads=spreads,
+        right_to_left=right_to_left,
     )
     _check(request)
     if dry_run:
@@ -204,12 +216,6 @@ def colorize(
     report(request.target, tally, json)
     if not tally.whole:
         raise typer.Exit(1)
-
-
-def default_target(book: Path, *, preview: bool = False) -> Path:
-    """Where a book goes unless told otherwise: beside it, an archive for an archive, a folder for everything else."""
-    name = f"{book.resolve().stem}-{'preview' if preview else 'colour'}"
-    return book.with_name(f"{name}.cbz" if book.is_file() and book.suffix.lower() in (".cbz", ".zip") else name)
 
 
 def options_of(
@@ -269,6 +275,8 @@ def _check(request: Request) -> None:
         raise UsageError("--grow needs --series, and finished pages rather than --chroma-only")
     if options.chroma_only and options.media_type != "image/png":
         raise UsageError("--chroma-only is written as PNG; leave --format away")
+    if options.chroma_only and request.target.suffix.lower() == ".pdf":
+        raise UsageError("a layer of colour needs its transparency; choose a folder or a name that ends in .cbz")
     if request.preview and (request.grow or request.redo):
         raise UsageError("--preview only shows; --grow, --recolour and --recolour-rejected need whole pages")
 
@@ -319,5 +327,8 @@ def report(target: Path, tally: Tally, json: bool) -> None:
         out().print(f"contact sheet: {escaped(path)}", soft_wrap=True)
     for licence in sorted({one.weights_licence for one in tally.done.values()} - {""}):
         out().print(f"made with weights under: {escaped(licence)}", soft_wrap=True)
+    for page, done in tally.done.items():
+        for text in done.notes:
+            note(f"{page}: {text}")
     for page, why in _failures(tally):
         complain(f"{page}: {why}")

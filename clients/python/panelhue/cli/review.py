@@ -179,9 +179,11 @@ def _grey(found: Review, done: Done) -> list[bytes]:
     """The page as it was, where its book is still at its place."""
     from panelhue.books import open_book
     from panelhue.errors import BookError
+    from panelhue.spreads import split_spreads
 
     try:
-        with open_book(Path(found.book)) as book:
+        book = open_book(Path(found.book))
+        with book if found.split is None else split_spreads(book, found.split) as book:
             return [page.read() for page in book.pages if page.name == done.page]
     except (BookError, OSError):
         return []

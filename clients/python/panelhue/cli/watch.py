@@ -179,10 +179,16 @@ class _Watch:
         return True
 
     def _request(self, work: list[Arrival], ledger: Ledger) -> tuple[Request, Book | None, list[Arrival]]:
+        from panelhue.jobs import workspace_of
+        from panelhue.journal import read_record
         from panelhue.watching import loose_book, place_of
 
         if not work[0].loose:
             target = place_of(work[0], self.request.target)
+            other = read_record(workspace_of(target).state).about.get("book", "")
+            if other not in ("", str(work[0].path.resolve())):  # ch1.cbz and ch1.cbr, say
+                self._fail(work, ledger, f"its result would replace that of {other}; give it another name")
+                return self.request, None, []
             return replace(self.request, book=work[0].path, target=target), None, work
         free = list(self._free(work, ledger))
         return self.request, loose_book(self.request.book, free), free
