@@ -13,6 +13,7 @@ from panelhue.cli.ingest import ingest
 from panelhue.cli.series import series_app
 from panelhue.cli.sheet import sheet
 from panelhue.cli.snapshots import backup
+from panelhue.cli.studio import studio
 from panelhue.cli.up import up
 
 EPILOG = (
@@ -38,3 +39,4 @@ app.command()(colorize)
 app.command()(sheet)
 app.command()(backends)
 app.command()(info)
+app.command()(studio)
