@@ -54,6 +54,7 @@ COMMANDS = [
     "series duplicates",
     "series set",
     "backup",
+    "studio",
     "retrieval-server",
     "colorizer-server",
     "conformance",
