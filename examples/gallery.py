@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from examples.colour_error import mean_ciede2000, psnr
 from examples.demo import SERIES, panelhue, pixels, servers
@@ -146,27 +146,6 @@ def of_chapters(
     return found
 
 
-def save_drift(target: Path, chapters: Sequence[Mapping[str, float]]) -> None:
-    """Bars of the drift by chapter: the mean, and a thin line up to the 95th percentile; CIEDE2000."""
-    width, height, base, left = 640, 300, 250, 60
-    image = Image.new("RGB", (width, height), "white")
-    draw, font = ImageDraw.Draw(image), ImageFont.load_default(14)
-    top = max([one["p95"] for one in chapters] + [1.0])
-    for level in range(0, int(top) + 1, max(1, int(top) // 5)):
-        y = base - round(210 * level / top)
-        draw.line((left, y, width - 10, y), fill="#dddddd")
-        draw.text((left - 10, y), str(level), fill="black", font=font, anchor="rm")
-    step = (width - left) // max(1, len(chapters))
-    for place, one in enumerate(chapters):
-        x = left + place * step + step // 2
-        mean, high = (base - round(210 * one[key] / top) for key in ("mean", "p95"))
-        draw.rectangle((x - 28, mean, x + 28, base), fill="#8c344e")
-        draw.line((x, high, x, mean), fill="#333333", width=2)
-        draw.text((x, base + 8), f"chapter {one['chapter'] / 1000:g}", fill="black", font=font, anchor="ma")
-    draw.text((left, 6), "CIEDE2000 to alike patches of earlier chapters", fill="black", font=font)
-    image.save(target, optimize=True)
-
-
 def run(out: Path, chapters: int, pages: int, width: int) -> None:
     """Makes everything."""
     out.mkdir(parents=True, exist_ok=True)
@@ -177,11 +156,9 @@ def run(out: Path, chapters: int, pages: int, width: int) -> None:
         with servers(work) as environment, ColorizerClient(environment["PANELHUE_COLORIZER"]) as painter:
             by_chapter = of_chapters(out, work, (chapters, pages, width), environment)
             ways = of_one_page(out, painter, draw_page(2, 1, width=width, height=height))
-            drift = json.loads(panelhue("series", "drift", SERIES, "--json", environment=environment))["chapters"]
-        save_drift(out / "drift.png", drift)
     finally:
         shutil.rmtree(work)
-    told = {"chapters": by_chapter, "ways": ways, "drift": drift}
+    told = {"chapters": by_chapter, "ways": ways}
     (out / "figures.json").write_text(json.dumps(told, indent=1) + "\n")
 
 

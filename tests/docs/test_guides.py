@@ -22,16 +22,29 @@ from colorizer.config import ColorizerSettings
 from panelhue.errors import AlreadyExists
 from panelhue.retrieval_client import RetrievalClient
 from retrieval.config import RetrievalSettings
-from tests.docs import test_operating, test_training
+from tests.docs import test_operating
 from tests.docs.shell import DOCS, NOT_RUN, ROOT, RUN_ELSEWHERE, Ground, Server, bare, commands, listed, programs
 
 pytestmark = pytest.mark.xdist_group("guides")  # one pair of servers
 
 GUIDES = DOCS / "guides"
 TRANSPARENT = {"watch": " --settle 0.1 --every 0.1"}  # what spares waiting, and changes nothing else
-BY_OTHER_TESTS = {  # documents whose commands have a test of their own
+BY_COMMAND: dict[str, Callable[[], list[str]]] = {  # documents whose commands another test has a list of
     "OPERATING.md": lambda: [f"panelhue {shlex.join(words)}" for words in test_operating.commands()],
-    "TRAINING.md": lambda: [f"panelhue train {shlex.join(words)}" for words in test_training.commands()],
+}
+WHOLE = {  # documents that another test plays, or that are not played, and why
+    "ARCHITECTURE.md": "a picture and a tree, nothing to type",
+    "FORMAT.md": "likewise",
+    "0003-exemplar.md": "likewise",
+    "BACKENDS.md": "tests/docs/test_backends_guide.py",
+    "BENCHMARKS.md": "hours of measuring; benchmarks/ has the results, and tests/ its programs",
+    "BOOKS.md": "tests/docs/test_books_guide.py",
+    "COLORFLOW.md": "needs weights of others, 10 GB, and their licence accepted; tests/wire/test_colorflow_server.py",
+    "COMMAND.md": "tests/docs/test_command_guide.py",
+    "GALLERY.md": "tests/docs/test_gallery.py",
+    "HOSTILE.md": "minutes of attacks; tests/wire plays a short version",
+    "SCOREBOARD.md": "tests/wire/test_scoreboard.py",
+    "TRAINING.md": "tests/docs/test_training.py",
 }
 
 
@@ -152,26 +165,34 @@ def test_the_systemd_unit_of_the_operators_guide_starts_a_server(ground: Ground)
 
 
 def documents() -> list[Path]:
-    return [ROOT / "README.md", *sorted(GUIDES.glob("*.md")), *(DOCS / name for name in sorted(BY_OTHER_TESTS))]
+    """All that say something to type."""
+    return [one for one in [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))] if commands(one)]
 
 
 def test_every_command_of_the_documents_is_run_or_has_a_reason_not_to_be() -> None:
-    run: dict[str, Callable[[], list[str]]] = dict(BY_OTHER_TESTS)
+    here = {"README.md", "TROUBLESHOOTING.md", *(path.name for path in GUIDES.glob("*.md"))}
     for document in documents():
-        if document.name in run:
-            mine = {shlex.join(shlex.split(bare(one))) for one in run[document.name]()}
-            left = {shlex.join(shlex.split(bare(one))) for one in commands(document) if not listed(one, NOT_RUN)} - mine
+        if document.name in BY_COMMAND:
+            mine = {words(one) for one in BY_COMMAND[document.name]()}
+            left = {words(one) for one in commands(document) if not listed(one, NOT_RUN)} - mine
             assert left == set(), f"{document.name}: nobody runs {left}"
+        else:
+            assert document.name in here or document.name in WHOLE, f"{document}: which test runs its commands?"
+
+
+def words(command: str) -> str:
+    return shlex.join(shlex.split(bare(command)))
 
 
 @pytest.mark.parametrize("table", [NOT_RUN, RUN_ELSEWHERE])
 def test_what_is_not_run_here_is_in_a_document(table: dict[str, str]) -> None:
-    typed = [one for document in [*documents(), *DOCS.glob("*.md")] for one in commands(document)]
+    typed = [one for document in documents() for one in commands(document)]
     assert {start for start in table if not any(listed(one, {start: ""}) for one in typed)} == set()
 
 
 def test_what_runs_elsewhere_has_a_test_there() -> None:
-    assert all((ROOT / test).exists() for test in RUN_ELSEWHERE.values())
+    tests = [*RUN_ELSEWHERE.values(), *(test for test in WHOLE.values() if test.startswith("tests/"))]
+    assert [test for test in tests if not (ROOT / test).exists()] == []
 
 
 @pytest.mark.parametrize("target", ["demo", "test", "install"])
