@@ -34,8 +34,9 @@ NOT_RUN = {
 
 RUN_ELSEWHERE = {
     "make demo": "tests/docs/test_demo.py",
+    "panelhue up": "tests/docs/conftest.py",  # starts it as the README says, and all commands talk to its servers
     "panelhue train": "tests/docs/test_training.py",
-    "panelhue conformance": "tests/wire/test_conformance_command.py",
+    "panelhue conformance --target HOST:PORT": "tests/wire/test_conformance_command.py",
 }
 """Beginnings of commands that other tests run, and which ones."""
 
