@@ -19,6 +19,7 @@ from panelhue import types as t
 from panelhue.colorizer.v1 import colorizer_pb2 as colorizer
 from panelhue.colorizer.v1 import colorizer_pb2_grpc as colorizer_grpc
 from panelhue.colorizer_client import ColorizerClient
+from panelhue.retries import Retry
 from panelhue.retrieval.v1 import retrieval_pb2 as retrieval
 from panelhue.retrieval.v1 import retrieval_pb2_grpc as retrieval_grpc
 from panelhue.retrieval_client import RetrievalClient
@@ -98,7 +99,7 @@ def info(reason: str, **metadata: str) -> error_details_pb2.ErrorInfo:
 
 @pytest.mark.parametrize(("name", "kind"), errors.BY_STATUS.items())
 def test_every_status_has_its_class(script: Script, target: str, name: str, kind: type[errors.ServerError]) -> None:
-    script.failures = [status(name, info("SOME_REASON", expected="512"))] * 4  # retries included
+    script.failures = [status(name, info("SOME_REASON", expected="512"))] * Retry().attempts
     with RetrievalClient(target) as client, pytest.raises(errors.ServerError) as caught:
         client.get_series("x")
     assert type(caught.value) is kind

@@ -77,22 +77,11 @@ def test_unset_options_leave_the_choice_to_the_server() -> None:
 def test_a_page_is_a_header_chunks_its_context_and_an_end() -> None:
     picture = t.Picture("k", "image/png", b"patch")
     page = t.PageFile("page", b"bytes", context=t.Context(hits=(HIT,), pictures={"k": picture}, generation=7))
-    messages = list(page_messages(page, b"bytes"))
+    messages = list(page_messages(page, b"bytes", page.context))
     kinds = [message.WhichOneof("message") for message in messages]
     assert kinds == ["page", "chunk", "context", "context_picture", "chunk", "end"]
     [hit] = messages[2].context.hits
     assert hit.picture_key == messages[3].context_picture.key == messages[4].chunk.key != "page"
-
-
-def test_a_context_that_is_a_function_gets_the_page() -> None:
-    seen: list[bytes] = []
-
-    def context(data: bytes) -> t.Context:
-        seen.append(data)
-        return t.Context(hits=(), pictures={})
-
-    list(page_messages(t.PageFile("page", b"bytes", context=context), b"bytes"))
-    assert seen == [b"bytes"]
 
 
 def test_a_reference_is_a_header_with_its_fields_then_chunks() -> None:

@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from panelhue.books import Book, open_book
-    from panelhue.colorizer_client import ColorizerClient
+    from panelhue.colorizer_client import AsyncColorizerClient, ColorizerClient
     from panelhue.errors import PanelhueError
-    from panelhue.maintenance_client import MaintenanceClient
-    from panelhue.retrieval_client import RetrievalClient
+    from panelhue.journal import Done
+    from panelhue.maintenance_client import AsyncMaintenanceClient, MaintenanceClient
+    from panelhue.reports import BookProgress, ColorizeReport, IngestReport
+    from panelhue.retries import Retry, Retrying
+    from panelhue.retrieval_client import AsyncRetrievalClient, RetrievalClient
     from panelhue.types import (
         AddResult,
         AddStatus,
@@ -35,14 +38,25 @@ if TYPE_CHECKING:
         SeriesContext,
         Swatch,
     )
+    from panelhue.whole_books import colorize_book, colorize_book_async, ingest_book, ingest_book_async
 
 _PLACES = {
     "Book": "books",
     "open_book": "books",
+    "AsyncColorizerClient": "colorizer_client",
     "ColorizerClient": "colorizer_client",
+    "AsyncMaintenanceClient": "maintenance_client",
     "MaintenanceClient": "maintenance_client",
     "PanelhueError": "errors",
+    "AsyncRetrievalClient": "retrieval_client",
     "RetrievalClient": "retrieval_client",
+    "Retry": "retries",
+    "Retrying": "retries",
+    "Done": "journal",
+    "BookProgress": "reports",
+    "ColorizeReport": "reports",
+    "IngestReport": "reports",
+    **dict.fromkeys(["colorize_book", "colorize_book_async", "ingest_book", "ingest_book_async"], "whole_books"),
     **dict.fromkeys(
         [
             "AddResult",
@@ -68,9 +82,22 @@ _PLACES = {
 }
 
 __all__ = [  # noqa: RUF022 - grouped by what they are for
+    "colorize_book",
+    "colorize_book_async",
+    "ingest_book",
+    "ingest_book_async",
+    "BookProgress",
+    "ColorizeReport",
+    "IngestReport",
+    "Done",
     "RetrievalClient",
     "MaintenanceClient",
     "ColorizerClient",
+    "AsyncRetrievalClient",
+    "AsyncMaintenanceClient",
+    "AsyncColorizerClient",
+    "Retry",
+    "Retrying",
     "PanelhueError",
     "Book",
     "open_book",

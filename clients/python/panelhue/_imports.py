@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator
-
 from panelhue import types as t
 from panelhue._messages import encode_imported
 from panelhue.errors import BookError
@@ -15,44 +12,46 @@ MAX_BYTES = 4 * 1024 * 1024 - 1024  # of a whole message, with what surrounds a 
 MAX_REFERENCES = 1000  # of a batch, as the contract says
 
 
-def batches(
-    references: Iterable[t.ImportedReference], names: dict[str, str], rejected: deque[t.AddResult]
-) -> Iterator[pb.ImportBatch]:
-    """The references in their order, as many in a batch as fit; one larger than a batch goes alone.
+class TooLarge(BookError):
+    """A reference with its vectors fits in no message."""
 
-    Args:
-        references: what to send.
-        names: gets the name of each reference that is sent, by its key on the wire.
-        rejected: gets the result of each reference that cannot be sent.
-    """
-    batch, size = pb.ImportBatch(), 0
-    for place, one in enumerate(references):
-        try:
-            message = encode_imported(str(place), one, t.read_source(one.data))
-        except (OSError, BookError) as error:
-            rejected.append(unreadable(one.name, error))
-            continue
+    default_reason = "REFERENCE_TOO_LARGE"
+
+
+class Packer:
+    """Puts references into batches in their order, as many in a batch as fit; one larger than a batch goes alone."""
+
+    def __init__(self) -> None:
+        self._batch, self._size = pb.ImportBatch(), 0
+
+    def add(self, key: str, one: t.ImportedReference, data: bytes) -> pb.ImportBatch | None:
+        """Takes a reference; gives the batch before it if that is full.
+
+        Args:
+            key: names the reference on the wire.
+            one: what is said of it.
+            data: its picture's file.
+
+        Raises:
+            TooLarge: it fits in no message.
+        """
+        message = encode_imported(key, one, data)
         more = message.ByteSize() + 8
         if more > MAX_BYTES:
-            rejected.append(_too_large(one.name, more))
-            continue
-        if batch.references and (size + more > BATCH_BYTES or len(batch.references) == MAX_REFERENCES):
-            yield batch
-            batch, size = pb.ImportBatch(), 0
-        names[message.key] = one.name
-        batch.references.append(message)
-        size += more
-    if batch.references:
-        yield batch
+            raise TooLarge(f"a reference with its vectors must fit in a message of {MAX_BYTES} bytes, got {more}")
+        held = len(self._batch.references)
+        full = self.rest() if held and (self._size + more > BATCH_BYTES or held == MAX_REFERENCES) else None
+        self._batch.references.append(message)
+        self._size += more
+        return full
+
+    def rest(self) -> pb.ImportBatch | None:
+        """What is held back; None where there is nothing."""
+        batch, self._batch, self._size = self._batch, pb.ImportBatch(), 0
+        return batch if batch.references else None
 
 
 def unreadable(name: str, error: Exception) -> t.AddResult:
-    """The result of a picture whose bytes cannot be had."""
-    failure = t.Failure(reason="FILE_UNREADABLE", message=str(error))
-    return t.AddResult(name=name, status=t.AddStatus.REJECTED, failure=failure)
-
-
-def _too_large(name: str, size: int) -> t.AddResult:
-    says = f"a reference with its vectors must fit in a message of {MAX_BYTES} bytes, got {size}"
-    failure = t.Failure(reason="REFERENCE_TOO_LARGE", message=says)
-    return t.AddResult(name=name, status=t.AddStatus.REJECTED, failure=failure)
+    """The result of a picture that cannot be had or sent."""
+    reason = error.reason if isinstance(error, TooLarge) else "FILE_UNREADABLE"
+    return t.AddResult(name=name, status=t.AddStatus.REJECTED, failure=t.Failure(reason=reason, message=str(error)))

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from panelhue import types as t
-from panelhue._channel import Connection, Sender, stream
+from panelhue._calls import Call, Gathered, asked
 from panelhue._messages import decode_hit, encode_bound, number
 from panelhue._streams import ContextReceiver, chunks_of
 from panelhue.common.v1 import common_pb2 as common
 from panelhue.errors import UsageError
 from panelhue.retrieval.v1 import retrieval_pb2 as pb
 
-if TYPE_CHECKING:
-    from panelhue.retrieval.v1 import retrieval_pb2_grpc as pb_grpc
 
-
-class SearchCalls(Connection):
+class SearchCalls:
     """Searches by page, by vectors and by text.
 
     Where a call takes them: `min_generation` is a generation that the pool must have reached (0: any);
@@ -26,8 +22,7 @@ class SearchCalls(Connection):
     `diversity`, [0, 1], trades score for variety (0: the best by score).
     """
 
-    _stub: pb_grpc.RetrievalServiceStub
-
+    @asked
     def retrieve_context(
         self,
         series: str,
@@ -44,7 +39,7 @@ class SearchCalls(Connection):
         diversity: float = 0.0,
         request_id: str = "",
         timeout: float | None = 120.0,
-    ) -> t.Context:
+    ) -> Gathered[t.Context]:
         """The context of a page.
 
         Args:
@@ -60,7 +55,14 @@ class SearchCalls(Connection):
             max_hits_per_reference: see the class.
             diversity: see the class.
             request_id: for the server's log.
-            timeout: seconds.
+            timeout: of the whole call with all its attempts, seconds; None: none.
+
+        Raises:
+            UsageError: neither a page nor a reference is given, or both.
+            NotFound: no such series or reference.
+            InvalidInput: the page cannot be read, or a field is wrong.
+            FailedState: the pool has not reached `min_generation`, or its history not so far back.
+            Overloaded: too many searches at once, over all attempts.
         """
         if (page is None) == (not reference_id):
             raise UsageError("retrieve_context takes either a page or a reference_id")
@@ -81,19 +83,14 @@ class SearchCalls(Connection):
         else:
             options.page.CopyFrom(common.PictureHeader(key="page", byte_size=len(page)))
 
-        def requests(_: Sender[pb.RetrieveContextRequest, None]) -> Iterator[pb.RetrieveContextRequest]:
+        def requests() -> Iterator[pb.RetrieveContextRequest]:
             yield pb.RetrieveContextRequest(options=options)
             for chunk in chunks_of("page", page) if page is not None else ():
                 yield pb.RetrieveContextRequest(chunk=chunk)
 
-        receiver = ContextReceiver()
-        answers: Iterator[pb.RetrieveContextResponse] = stream(
-            self._stub.RetrieveContext, Sender(requests), self.target, timeout
-        )
-        for answer in answers:
-            receiver.feed(answer)
-        return receiver.finish()
+        return Gathered("RetrieveContext", requests, ContextReceiver, timeout)
 
+    @asked
     def search(
         self,
         series: str,
@@ -107,7 +104,8 @@ class SearchCalls(Connection):
         as_of_generation: int = 0,
         max_hits_per_reference: int = 0,
         diversity: float = 0.0,
-    ) -> tuple[t.Hit, ...]:
+        timeout: float | None = None,
+    ) -> Call[tuple[t.Hit, ...]]:
         """The nearest stored patches of raw vectors, by query, then rank.
 
         Args:
@@ -121,6 +119,13 @@ class SearchCalls(Connection):
             as_of_generation: see the class.
             max_hits_per_reference: see the class.
             diversity: see the class.
+            timeout: seconds; None: the client's.
+
+        Raises:
+            NotFound: no such series.
+            InvalidInput: the vectors have another length than the series', or a field is wrong.
+            FailedState: the vectors are of another embedding space, or as `retrieve_context`.
+            Overloaded: too many searches at once, over all attempts.
         """
         request = pb.SearchVectorsRequest(
             series_id=series,
@@ -134,8 +139,9 @@ class SearchCalls(Connection):
             max_hits_per_reference=max_hits_per_reference,
             diversity=diversity,
         )
-        return tuple(decode_hit(one) for one in self._ask(self._stub.SearchVectors, request).hits)
+        return Call("SearchVectors", request, _hits, timeout)
 
+    @asked
     def search_text(
         self,
         series: str,
@@ -147,7 +153,8 @@ class SearchCalls(Connection):
         as_of_generation: int = 0,
         max_hits_per_reference: int = 0,
         diversity: float = 0.0,
-    ) -> tuple[t.Hit, ...]:
+        timeout: float | None = None,
+    ) -> Call[tuple[t.Hit, ...]]:
         """The nearest stored patches of a text, best first.
 
         Args:
@@ -159,9 +166,12 @@ class SearchCalls(Connection):
             as_of_generation: see the class.
             max_hits_per_reference: see the class.
             diversity: see the class.
+            timeout: seconds; None: the client's.
 
         Raises:
-            FailedState: the series' embedder has no text tower.
+            NotFound: no such series.
+            FailedState: the series' embedder has no text tower, or as `retrieve_context`.
+            Overloaded: too many searches at once, over all attempts.
         """
         request = pb.SearchTextRequest(
             series_id=series,
@@ -173,4 +183,8 @@ class SearchCalls(Connection):
             max_hits_per_reference=max_hits_per_reference,
             diversity=diversity,
         )
-        return tuple(decode_hit(one) for one in self._ask(self._stub.SearchText, request).hits)
+        return Call("SearchText", request, _hits, timeout)
+
+
+def _hits(answer: pb.SearchVectorsResponse | pb.SearchTextResponse) -> tuple[t.Hit, ...]:
+    return tuple(decode_hit(one) for one in answer.hits)

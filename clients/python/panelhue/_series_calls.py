@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from panelhue import types as t
-from panelhue._channel import Connection
+from panelhue._calls import Call, Listing, asked, listed
 from panelhue._messages import (
     decode_retrieval_info,
     decode_series,
@@ -20,18 +20,17 @@ from panelhue._messages import (
 from panelhue.errors import UsageError
 from panelhue.retrieval.v1 import retrieval_pb2 as pb
 
-if TYPE_CHECKING:
-    from panelhue.retrieval.v1 import retrieval_pb2_grpc as pb_grpc
-
 PAGE_SIZE = 500
 CHANGEABLE = ("display_name", "palette", "labels", "index", "quota", "max_reference_depth", "default_max_depth")
 
 
-class SeriesCalls(Connection):
-    """Makes, reads, changes and removes series; tells what the server is."""
+class SeriesCalls:
+    """Makes, reads, changes and removes series; tells what the server is.
 
-    _stub: pb_grpc.RetrievalServiceStub
+    `timeout` is a call's deadline with all its attempts, seconds; None: the client's.
+    """
 
+    @asked
     def create_series(
         self,
         series: str = "",
@@ -46,7 +45,8 @@ class SeriesCalls(Connection):
         max_reference_depth: int | None = None,
         default_max_depth: int | None = None,
         request_id: str | None = None,
-    ) -> t.Series:
+        timeout: float | None = None,
+    ) -> Call[t.Series]:
         """A new, empty series.
 
         Args:
@@ -63,10 +63,15 @@ class SeriesCalls(Connection):
             max_reference_depth: references of a greater provenance depth are rejected; None: no such limit.
             default_max_depth: the depth bound of searches that set none; 0: given colour only; None: none.
             request_id: the same one again answers as the first time; None: a fresh one, so that only a retry of this
-                very call is recognised.
+                very call is recognised. Empty: none, and the call is not made again once it may have arrived.
+            timeout: see the class.
 
         Raises:
             AlreadyExists: the id is taken.
+            NotFound: no such embedder.
+            FailedState: the embedder's package or weights are missing.
+            InvalidInput: a field is wrong, or the request id came with another request before.
+            Overloaded: too many series.
         """
         message = _series(
             id=series,
@@ -84,22 +89,28 @@ class SeriesCalls(Connection):
         request = pb.CreateSeriesRequest(
             series=message, request_id=uuid.uuid4().hex if request_id is None else request_id
         )
-        return decode_series(self._ask(self._stub.CreateSeries, request).series)
+        return Call("CreateSeries", request, _only_series, timeout, repeatable=bool(request.request_id))
 
-    def get_series(self, series: str) -> t.Series:
-        """One series, by id."""
-        return decode_series(self._ask(self._stub.GetSeries, pb.GetSeriesRequest(series_id=series)).series)
+    @asked
+    def get_series(self, series: str, *, timeout: float | None = None) -> Call[t.Series]:
+        """One series, by id.
 
-    def list_series(self) -> Iterator[t.Series]:
-        """All series, by id, fetched as they are read."""
-        token = ""
-        while True:
+        Raises:
+            NotFound: there is none.
+        """
+        return Call("GetSeries", pb.GetSeriesRequest(series_id=series), _only_series, timeout)
+
+    @listed
+    def list_series(self, *, timeout: float | None = None) -> Listing[t.Series]:
+        """All series, by id, fetched as they are read; `timeout` is that of each fetch."""
+
+        def page(token: str) -> Call[tuple[Sequence[t.Series], str]]:
             request = pb.ListSeriesRequest(page_size=PAGE_SIZE, page_token=token)
-            answer = self._ask(self._stub.ListSeries, request)
-            yield from (decode_series(one) for one in answer.series)
-            if not (token := answer.next_page_token):
-                return
+            return Call("ListSeries", request, _series_page, timeout)
 
+        return Listing(page)
+
+    @asked
     def update_series(
         self,
         series: str,
@@ -113,7 +124,8 @@ class SeriesCalls(Connection):
         default_max_depth: int | None = None,
         clear: Collection[str] = (),
         etag: str = "",
-    ) -> t.Series:
+        timeout: float | None = None,
+    ) -> Call[t.Series]:
         """The series after the change; None leaves a field as it is.
 
         Args:
@@ -127,8 +139,11 @@ class SeriesCalls(Connection):
             default_max_depth: the depth bound of searches that set none.
             clear: names of fields among these that become unset, such as "max_reference_depth".
             etag: if given, must be the current one.
+            timeout: see the class.
 
         Raises:
+            UsageError: nothing is to be changed, a field is to be set and cleared, or it cannot change.
+            NotFound: no such series.
             Conflict: `etag` is given and no longer the series' own.
         """
         given: dict[str, Any] = {
@@ -149,26 +164,50 @@ class SeriesCalls(Connection):
             raise UsageError(f"update_series needs at least one of {', '.join(CHANGEABLE)}, or one to clear")
         request = pb.UpdateSeriesRequest(series=_series(id=series, etag=etag, **given))
         request.update_mask.paths.extend([*names, *clear])
-        return decode_series(self._ask(self._stub.UpdateSeries, request).series)
+        # Setting the same values twice is setting them once, unless the first time has changed the etag.
+        return Call("UpdateSeries", request, _only_series, timeout, repeatable=not etag)
 
-    def delete_series(self, series: str, *, force: bool = False, etag: str = "") -> int:
+    @asked
+    def delete_series(
+        self, series: str, *, force: bool = False, etag: str = "", timeout: float | None = None
+    ) -> Call[int]:
         """How many references went with the series.
 
         Args:
             series: its id.
             force: needed where the pool holds references.
             etag: if given, must be the current one.
+            timeout: see the class.
+
+        Raises:
+            NotFound: no such series.
+            FailedState: it holds references and `force` is not set.
+            Conflict: `etag` is given and no longer the series' own.
         """
         request = pb.DeleteSeriesRequest(series_id=series, force=force, etag=etag)
-        return int(self._ask(self._stub.DeleteSeries, request).references_deleted)
+        return Call("DeleteSeries", request, lambda answer: int(answer.references_deleted), timeout, repeatable=False)
 
-    def stats(self, series: str) -> t.SeriesStats:
-        """Counts and sizes of one series, and the migration that is under way."""
-        return decode_stats(self._ask(self._stub.GetSeriesStats, pb.GetSeriesStatsRequest(series_id=series)))
+    @asked
+    def stats(self, series: str, *, timeout: float | None = None) -> Call[t.SeriesStats]:
+        """Counts and sizes of one series, and the migration that is under way.
 
-    def info(self) -> t.RetrievalInfo:
+        Raises:
+            NotFound: no such series.
+        """
+        return Call("GetSeriesStats", pb.GetSeriesStatsRequest(series_id=series), decode_stats, timeout)
+
+    @asked
+    def info(self, *, timeout: float | None = None) -> Call[t.RetrievalInfo]:
         """Versions, embedders and limits of the server."""
-        return decode_retrieval_info(self._ask(self._stub.GetServerInfo, pb.GetServerInfoRequest()))
+        return Call("GetServerInfo", pb.GetServerInfoRequest(), decode_retrieval_info, timeout)
+
+
+def _only_series(answer: pb.CreateSeriesResponse | pb.GetSeriesResponse | pb.UpdateSeriesResponse) -> t.Series:
+    return decode_series(answer.series)
+
+
+def _series_page(answer: pb.ListSeriesResponse) -> tuple[Sequence[t.Series], str]:
+    return [decode_series(one) for one in answer.series], answer.next_page_token
 
 
 def _series(

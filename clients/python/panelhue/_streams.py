@@ -48,8 +48,8 @@ def reference_messages(key: str, file: t.ReferenceFile, data: bytes) -> Iterator
         yield retrieval.AddReferencesRequest(chunk=chunk)
 
 
-def page_messages(page: t.PageFile, data: bytes) -> Iterator[colorizer.ColorizePagesRequest]:
-    """What is sent for one page of ColorizePages; a context that is a function is made now."""
+def page_messages(page: t.PageFile, data: bytes, context: t.Context | None) -> Iterator[colorizer.ColorizePagesRequest]:
+    """What is sent for one page of ColorizePages, with the context that it was given or that was made of it."""
     yield colorizer.ColorizePagesRequest(
         page=colorizer.PageHeader(
             picture=common.PictureHeader(key=page.key, byte_size=len(data)),
@@ -60,7 +60,6 @@ def page_messages(page: t.PageFile, data: bytes) -> Iterator[colorizer.ColorizeP
     )
     for chunk in chunks_of(page.key, data):
         yield colorizer.ColorizePagesRequest(chunk=chunk)
-    context = page.context(data) if callable(page.context) else page.context
     if context is not None:
         yield from _context_messages(page.key, context)
     yield colorizer.ColorizePagesRequest(end=colorizer.PageEnd(page_key=page.key))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,10 +18,12 @@ from panelhue.colorizer_client import WINDOW, ColorizerClient
 from panelhue.errors import BookError, NotFound, Overloaded, ServerError, Unavailable, UsageError
 from panelhue.journal import FOLDER, Done, Journal, fingerprint, hits_of
 from panelhue.outputs import inside, pack_cbz, sha256_of, write_whole
+from panelhue.retries import Retry, Tries
 from panelhue.retrieval_client import RetrievalClient
 
 ATTEMPTS = 4  # of a page whose failure may pass, and of a stream that breaks off
-PAUSE = 0.5  # seconds before the second attempt; doubled each time
+PAUSE = 0.5  # seconds before the second attempt, at most; doubled each time
+RETRY = Retry(attempts=ATTEMPTS, first=PAUSE)
 GROWN = "grown"  # tag of promoted pages; with the chapter behind it, a chapter's own pages never answer for it
 
 
@@ -122,6 +125,7 @@ class Run:
         colorizer: who colourises.
         retrieval: who keeps the pool; needed to grow it and to fetch contexts here.
         sleep: waits some seconds.
+        retry: how often a page whose failure may pass, and a stream that breaks off, is tried again.
     """
 
     def __init__(
@@ -131,10 +135,12 @@ class Run:
         colorizer: ColorizerClient,
         retrieval: RetrievalClient | None,
         sleep: Callable[[float], None] = time.sleep,
+        retry: Retry = RETRY,
     ) -> None:
         self._workspace, self._journal = workspace, journal
-        self._colorizer, self._retrieval = colorizer, retrieval
-        self._sleep = sleep
+        # Here, not in the client: what is made again is told as a step, and failed pages do not wait for the others.
+        self._colorizer, self._retrieval = colorizer.using(retry=Retry.none()), retrieval
+        self._sleep, self._retry = sleep, retry
 
     def check_outputs(self, names: Sequence[str], overwrite: bool) -> None:
         """Reserves the outputs' names.
@@ -169,31 +175,42 @@ class Run:
         yield from failed
         for done in kept:
             yield from self._grow(plan, done)
-        pause = PAUSE
-        for attempt in range(1, ATTEMPTS + 1):
-            if not pending:
-                return
+        tries = Tries(self._retry, "ColorizePages", self._colorizer.target, None)
+        failures: Counter[str] = Counter()  # of pages, so far
+        while pending:
             left: dict[str, Page] = {page.name: page for page in pending}
-            why, wait = "", pause
+            last: dict[str, t.Failed] = {}
+            error: ServerError | None = None
             try:
                 for step in self._attempt(plan, pending):
-                    if isinstance(step, t.Failed) and step.failure.retryable and attempt < ATTEMPTS:
-                        why = step.failure.message
+                    if isinstance(step, t.Failed) and self._may_pass(step, failures):
+                        last[step.key] = step
                         continue
                     if isinstance(step, t.Failed):
                         left.pop(step.key, None)
                     elif isinstance(step, Written):
                         left.pop(step.done.page, None)
+                        tries.progressed()
                     yield step
-            except (Unavailable, Overloaded) as error:
-                if attempt == ATTEMPTS:
-                    raise
-                why, wait = error.message, error.retry_after or pause
+            except (Unavailable, Overloaded) as broken:
+                error = broken
             pending = list(left.values())
-            if pending:
-                yield Again(len(pending), wait, why)
-                self._sleep(wait)
-                pause *= 2
+            if not pending:
+                return
+            why = error or next(_passing(one) for one in last.values())
+            wait = tries.pause(why, repeatable=True, waiting=len(pending))
+            if wait is None and error is not None:
+                raise error
+            if wait is None:
+                yield from last.values()
+                return
+            yield Again(len(pending), wait, why.message)
+            self._sleep(wait)
+
+    def _may_pass(self, step: t.Failed, failures: Counter[str]) -> bool:
+        """Whether a page is to be tried again; counts its failures."""
+        failures[step.key] += 1
+        return step.failure.retryable and failures[step.key] < self._retry.attempts
 
     def _sorted(self, plan: Plan) -> tuple[list[Done], list[Page], list[t.Failed]]:
         kept: list[Done] = []
@@ -356,6 +373,10 @@ def read_result(place: Workspace, output: str) -> bytes:
             if output in archive.names:
                 return archive.read(output)
     raise BookError(f"{output} is neither in {place.pages} nor in {place.target}", reason="OUTPUT_MISSING")
+
+
+def _passing(step: t.Failed) -> Unavailable:
+    return Unavailable(step.failure.message, reason=step.failure.reason, metadata=step.failure.metadata)
 
 
 def _hashed(page: Page, digests: dict[str, str]) -> Callable[[], bytes]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
@@ -244,6 +244,10 @@ class Picture:
     width: int = 0
     height: int = 0
 
+    def _repr_mimebundle_(self, **_: object) -> dict[str, bytes]:
+        """What a notebook shows."""
+        return {self.media_type: self.data}
+
 
 @dataclass(frozen=True)
 class Context:
@@ -317,7 +321,8 @@ class PageFile:
     hints: tuple[Hint, ...] = ()
     seed: int | None = None  # None: the call's
     bound: Bound | None = None  # None: the call's
-    context: Context | Callable[[bytes], Context] | None = None  # given by the caller, or made from the page's bytes
+    # Given by the caller, or made from the page's bytes; for an asyncio client it may be awaitable.
+    context: Context | Callable[[bytes], Context | Awaitable[Context]] | None = None
 
 
 @dataclass(frozen=True)
