@@ -26,7 +26,7 @@ from examples.made_up_series import CHARACTERS, Page, Probe, draw_page, write_se
 from panelhue import Bound, ColorizeOptions, ColorizerClient, Finished, Hint, PageFile, SeriesContext, Swatch
 
 Picture = UInt8[np.ndarray, "h w 3"]
-PICTURES = Path(__file__).resolve().parents[1] / "docs" / "pictures"
+PICTURES = Path(__file__).resolve().parents[1] / "docs" / "pictures" / "gallery"
 GAP = 8  # between pictures of a row, pixels
 HINTS = 3  # that a person would click
 SHEET_WIDTH = 900  # pixels
@@ -173,7 +173,7 @@ def table(kind: str) -> str:
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description="Makes the pictures and figures of docs/GALLERY.md anew.")
-    parser.add_argument("--out", type=Path, default=PICTURES, help="folder (default: docs/pictures)")
+    parser.add_argument("--out", type=Path, default=PICTURES, help="folder (default: docs/pictures/gallery)")
     parser.add_argument("--chapters", type=int, default=4, help="the first is given in colour (default: %(default)s)")
     parser.add_argument("--pages", type=int, default=2, help="in each chapter (default: %(default)s)")
     parser.add_argument("--width", type=int, default=420, help="of a page, pixels (default: %(default)s)")

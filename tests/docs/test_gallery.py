@@ -11,8 +11,8 @@ from pathlib import Path
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
-PICTURES = ROOT / "docs" / "pictures"
-SHOWN = re.findall(r"!\[[^]]+\]\(pictures/(.+?)\)", (ROOT / "docs" / "GALLERY.md").read_text())
+PICTURES = ROOT / "docs" / "pictures" / "gallery"
+SHOWN = re.findall(r"!\[[^]]+\]\(pictures/gallery/(.+?)\)", (ROOT / "docs" / "GALLERY.md").read_text())
 
 
 def test_the_command_makes_every_picture(tmp_path: Path) -> None:
