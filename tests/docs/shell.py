@@ -152,7 +152,12 @@ class Server:
                 stderr=log,
                 text=True,
             )
-        found = json.loads(wait_for(self._ready, self._process, "}"))
+        try:
+            found = json.loads(wait_for(self._ready, self._process, "}"))
+        except BaseException:
+            self._process.terminate()
+            self._process.wait(60)
+            raise
         return {key: str(value) for key, value in found.items()}
 
     def __exit__(self, *_: object) -> None:
