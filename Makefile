@@ -38,7 +38,7 @@ $(BIN)/uv:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 
 $(VENV)/.base-$(FAISS): $(BIN)/uv pyproject.toml constraints.txt
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[$(FAISS)]'
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[$(FAISS),books]'
 	@touch $@
 
 $(VENV)/.dev-$(FAISS): $(VENV)/.base-$(FAISS)
@@ -74,18 +74,18 @@ check: dev  ## format, lint, types, imports, protos, generated code, rendered do
 	$(BIN)/lint-imports
 	cd protos && ../$(BIN)/buf lint && ../$(BIN)/buf breaking --against released.binpb
 	$(BIN)/python tests/generated.py --check
-	$(BIN)/cog --check docs/BENCHMARKS.md docs/COLORFLOW.md docs/GALLERY.md
+	$(BIN)/cog --check docs/BENCHMARKS.md docs/COLORFLOW.md docs/GALLERY.md docs/HOSTILE.md
 format: dev  ## format and mend what can be mended
 	$(BIN)/ruff check --fix --quiet .
 	$(BIN)/ruff format --quiet .
 generate: dev  ## the Python stubs from the protos, and the tables of docs/BENCHMARKS.md
 	$(BIN)/python tests/generated.py
-	$(BIN)/cog -r docs/BENCHMARKS.md docs/COLORFLOW.md docs/GALLERY.md
+	$(BIN)/cog -r docs/BENCHMARKS.md docs/COLORFLOW.md docs/GALLERY.md docs/HOSTILE.md
 image: dev  ## the image of the contract that `make check` compares with; only at a release
 	cd protos && ../$(BIN)/buf build -o released.binpb
 
 .PHONY: bench-quality bench-recall bench-serving bench-peers bench-residency bench-growth bench-kills bench-retrieval-gpu
-.PHONY: bench-colorflow bench-colorflow-memory bench-colorflow-gpu bench-references bench-speed bench-scoreboard
+.PHONY: bench-colorflow bench-colorflow-memory bench-colorflow-gpu bench-references bench-speed bench-scoreboard bench-hostile
 bench-quality: dev  ## colour error on COMICS=DIR through the real servers
 	$(BIN)/python -m benchmarks.comic_quality --comics $(COMICS)
 bench-recall: dev  ## does a degraded page find itself; COMICS=DIR; see --help for open_clip
@@ -100,6 +100,8 @@ bench-growth: dev  ## a thousand chapters appended to one pool while searches ru
 	$(BIN)/python -m benchmarks.growth $(ARGS)
 bench-kills: dev  ## a hundred kills of the retrieval server while it writes; fails if anything was lost
 	$(BIN)/python -m benchmarks.kills $(ARGS)
+bench-hostile: dev  ## hundreds of hostile files through the real commands, then a fuzz run; fails at any fault; ARGS=--resume
+	$(BIN)/python -m benchmarks.hostile $(ARGS)
 bench-references: dev  ## the gain with the right references, with another series', and with none; COMICS=DIR
 	$(BIN)/python -m benchmarks.references_matter --comics $(COMICS) $(ARGS)
 bench-speed: dev  ## seconds a page with the defaults, stage by stage, and peak memory; COMICS=DIR

@@ -290,4 +290,5 @@ def encode_result(event: tasks.Finished) -> pb.PageResult:
         weights_licence=event.weights_licence,
         depth=event.depth,
         confidence=outcome.confidence,
+        notes=outcome.notes,
     )

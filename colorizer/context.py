@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import UInt8
 
+from colorizer.peek import picture_size
 from colorizer.tasks import FoundHit
 from colorizer.types import Hit
 from serving.errors import InvalidInput
 from serving.geometry import CORNERS, Box
 
 Pixels = UInt8[np.ndarray, "h w 3"]
+MOST_PIXELS = 500_000_000  # of a context's pictures together; 1.5 GB, or twelve references of 40 megapixels
 Corners = tuple[tuple[Hit, ...], ...]  # per corner, best first
 
 
@@ -58,7 +61,7 @@ class PictureCache:
 
 
 def corner_hits(
-    hits: Sequence[FoundHit], pictures: Mapping[str, bytes], cache: PictureCache
+    hits: Sequence[FoundHit], pictures: Mapping[str, bytes], cache: PictureCache, most_pixels: int = MOST_PIXELS
 ) -> tuple[Corners, tuple[tuple[int, int], ...]]:
     """The hits per corner, best first, as a back-end takes them; and where in that each of `hits` went.
 
@@ -66,16 +69,27 @@ def corner_hits(
         hits: their pictures must be among `pictures`.
         pictures: encoded, by key.
         cache: decodes them.
+        most_pixels: that the distinct pictures may hold together; each is kept whole while its patches are.
 
     Raises:
-        InvalidInput: INVALID_CONTEXT, a picture cannot be read or a box lies outside its picture or reference.
+        InvalidInput: INVALID_CONTEXT, a picture cannot be read, a box lies outside its picture or reference, or the
+            pictures have too many pixels.
     """
+    room = _Room(most_pixels)
+    for data in {pictures[found.picture] for found in hits}:
+        room.take(math.prod(picture_size(data)))  # before any is decoded, where the header tells
+    room = _Room(most_pixels)
+    held: dict[int, Pixels] = {}
     corners: list[list[Hit]] = [[] for _ in CORNERS]
     places: list[tuple[int, int]] = [(0, 0)] * len(hits)
     sizes: dict[str, tuple[int, int]] = {}
     for index in sorted(range(len(hits)), key=lambda i: (hits[i].corner, hits[i].rank, i)):
         found = hits[index]
-        hit = _cut(found, _read(found, pictures, cache))
+        pixels = _read(found, pictures, cache)
+        if id(pixels) not in held:
+            held[id(pixels)] = pixels
+            room.take(pixels.shape[0] * pixels.shape[1])
+        hit = _cut(found, pixels)
         known = sizes.setdefault(hit.reference_id, hit.reference_size)
         if known != hit.reference_size:
             raise _invalid(
@@ -84,6 +98,18 @@ def corner_hits(
         places[index] = (found.corner, len(corners[found.corner]))
         corners[found.corner].append(hit)
     return tuple(tuple(corner) for corner in corners), tuple(places)
+
+
+class _Room:
+    """Pixels that may still be taken."""
+
+    def __init__(self, most: int) -> None:
+        self._most = self._left = most
+
+    def take(self, pixels: int) -> None:
+        self._left -= pixels
+        if self._left < 0:
+            raise _invalid(f"a page's context pictures must have at most {self._most} pixels together, got more")
 
 
 def _invalid(message: str) -> InvalidInput:

@@ -16,6 +16,8 @@ from colorizer.tasks import Options, PageOutcome, PageTask
 from serving.errors import InvalidInput
 from serving.images import Picture, encode_picture
 
+_STRIP = 1 << 18  # pixels that are handled at once
+
 
 class Clock:
     """Nanoseconds by name of the part that just ended."""
@@ -31,10 +33,18 @@ class Clock:
 
 
 def repaired(pixels: Pixels, grey: UInt8[np.ndarray, "h w"]) -> Pixels:
-    """The same colour at exactly the page's luma."""
-    if np.array_equal(luma_of(pixels), grey):
+    """The same colour at exactly the page's luma.
+
+    Cost: in strips, so that the largest page that is taken needs no more than its result.
+    """
+    colours, lumas = pixels.reshape(-1, 3), grey.reshape(-1)
+    strips = [slice(start, start + _STRIP) for start in range(0, len(lumas), _STRIP)]
+    if all(np.array_equal(luma_of(colours[None, strip])[0], lumas[strip]) for strip in strips):
         return pixels
-    return with_luma(grey, chroma_of(pixels))
+    out = np.empty_like(colours)
+    for strip in strips:
+        out[strip] = with_luma(lumas[None, strip], chroma_of(colours[None, strip]))[0]
+    return out.reshape(pixels.shape)
 
 
 def kept(task: PageTask, page: Picture, clock: Clock) -> PageOutcome:
@@ -45,7 +55,7 @@ def kept(task: PageTask, page: Picture, clock: Clock) -> PageOutcome:
         outcome = encoded(page.pixels, options, clock)
     else:
         outcome = _outcome(task.data, options, page.pixels, clock)
-    return replace(outcome, already_colour=True, used=(False,) * len(task.hits))
+    return replace(outcome, already_colour=True, used=(False,) * len(task.hits), notes=page.notes)
 
 
 def encoded(pixels: Pixels, options: Options, clock: Clock) -> PageOutcome:

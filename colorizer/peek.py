@@ -2,42 +2,28 @@
 
 from __future__ import annotations
 
-import io
+from serving.anatomy import look, orientation_of
+from serving.errors import InvalidInput
 
-from PIL import BmpImagePlugin, GifImagePlugin, ImageFile, JpegImagePlugin, PngImagePlugin
-
-_OPENERS: tuple[tuple[bytes, type[ImageFile.ImageFile]], ...] = (
-    (b"\x89PNG\r\n\x1a\n", PngImagePlugin.PngImageFile),
-    (b"\xff\xd8\xff", JpegImagePlugin.JpegImageFile),
-    (b"GIF8", GifImagePlugin.GifImageFile),
-    (b"BM", BmpImagePlugin.BmpImageFile),
-)  # those whose header Pillow reads in Python; native readers are left to the worker process
-_ORIENTATION = 0x0112
 _TURNED = range(5, 9)  # EXIF orientations in which width and height change places
 
 
 def picture_size(data: bytes) -> tuple[int, int]:
     """Width and height, orientation applied, as the header says; (0, 0) where only decoding would tell.
 
-    Cost: some 50 µs.
+    Runs in the server's own process, so no library gets to see the bytes. An orientation that lies behind the pixels
+    is not looked for.
+
+    Cost: some 50 µs; 0.1 s for the worst of files.
     """
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return _webp_size(data)
-    for magic, opener in _OPENERS:
-        if data.startswith(magic):
-            return _size_by(opener, data)
-    return 0, 0
-
-
-def _size_by(opener: type[ImageFile.ImageFile], data: bytes) -> tuple[int, int]:
     try:
-        with opener(io.BytesIO(data)) as image:
-            # A PNG may carry its EXIF behind the pixels; looking for it there would decode them.
-            turned = "exif" in image.info and image.getexif().get(_ORIENTATION) in _TURNED
-            width, height = image.size
-    except Exception:  # a damaged file; the worker says what is wrong with it
+        found = look(data)
+    except InvalidInput:  # the worker says what is wrong with it
         return 0, 0
-    return (height, width) if turned else (width, height)
+    turned = orientation_of(found.exif) in _TURNED
+    return (found.height, found.width) if turned else (found.width, found.height)
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:

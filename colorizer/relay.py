@@ -241,6 +241,7 @@ class Answer:
             decode_ns=timing.decode_ns,
             compute_ns=timing.compute_ns,
             encode_ns=timing.encode_ns,
+            notes=tuple(result.notes),
         )
 
     def _check_size(self, data: bytes) -> None:

@@ -42,6 +42,7 @@ class Ready:
     clock: Clock
     job: Job
     places: tuple[tuple[int, int], ...]  # corner and rank of each hit
+    notes: tuple[str, ...] = ()  # what was left out or guessed when the page was decoded
 
     def finished(self, result: Result) -> PageOutcome:
         """What goes back to the caller."""
@@ -52,6 +53,7 @@ class Ready:
             encoded(pixels, self.task.options, self.clock),
             used=tuple(result.used is None or bool(result.used[place]) for place in self.places),
             confidence=None if result.confidence is None else float(result.confidence.mean(dtype=np.float64)) / 255,
+            notes=self.notes,
         )
 
 

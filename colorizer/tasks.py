@@ -165,6 +165,7 @@ class PageOutcome:
     decode_ns: int
     compute_ns: int
     encode_ns: int
+    notes: tuple[str, ...] = ()  # what was left out or guessed when the page was decoded
 
 
 @dataclass(frozen=True)

@@ -151,7 +151,7 @@ class Worker:
             palette=task.palette,
             parameters=dict(task.options.parameters),
         )
-        return Ready(task, listener, clock, _with_callbacks(job, task.options, listener), tuple(places))
+        return Ready(task, listener, clock, _with_callbacks(job, task.options, listener), tuple(places), page.notes)
 
     def _backend(self, name: str, context: Listener) -> Backend:
         """The loaded back-end; loads it first if need be, and closes the one that was idle longest."""

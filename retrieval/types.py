@@ -203,6 +203,7 @@ class Prepared:
     boxes: Int32[np.ndarray, "n 4"]  # x0, y0, x1, y1 in the picture's pixels
     digest: bytes = b""  # as Reference.digest
     space_id: str = ""  # of the space in which the vectors were made; "": not checked
+    notes: tuple[str, ...] = ()  # what was left out or guessed when it was decoded
 
 
 @dataclass(frozen=True)
@@ -374,6 +375,7 @@ class Added:
     new: bool  # False: the same bytes were there already
     generation: int  # of the pool after it
     timing: Timing
+    notes: tuple[str, ...] = ()  # what was left out or guessed when it was decoded; none for one that was there already
 
 
 @dataclass(frozen=True)

@@ -156,7 +156,7 @@ def _done(space: Space, kind: str, one: _Decoded, vectors: Float32[np.ndarray, "
     start = time.perf_counter_ns()
     boxes = np.array(reference_sources(width, height, CropRecipe.parse(space.crop_recipe)), np.int32)
     digest = digest_of(pixels, boxes)
-    prepared = Prepared(width, height, one.picture.media_type, vectors, boxes, digest, space.id)
+    prepared = Prepared(width, height, one.picture.media_type, vectors, boxes, digest, space.id, one.picture.notes)
     return WorkDone(space, prepared, None, width, height, one.ns + time.perf_counter_ns() - start, spent)
 
 

@@ -23,7 +23,6 @@ from PIL import (
     GifImagePlugin,
     Image,
     ImageChops,
-    ImageCms,
     ImageFile,
     JpegImagePlugin,
     PngImagePlugin,
@@ -32,8 +31,10 @@ from PIL import (
     features,
 )
 
+from serving.anatomy import look
 from serving.colour import is_in_colour
 from serving.errors import InvalidInput
+from serving.profiles import to_srgb
 from serving.strangers import guess
 
 UNREADABLE, TOO_LARGE, TOO_SMALL = "IMAGE_UNREADABLE", "IMAGE_TOO_LARGE", "IMAGE_TOO_SMALL"
@@ -104,16 +105,18 @@ def decode_picture(data: bytes, limits: ImageLimits | None = None) -> Picture:
 
     Raises:
         InvalidInput: IMAGE_UNREADABLE (not one of the formats, damaged, or cut short: never half a picture),
-            IMAGE_TOO_LARGE (bytes or pixels), IMAGE_TOO_SMALL (shorter side).
+            IMAGE_TOO_LARGE (bytes, pixels or parts), IMAGE_TOO_SMALL (shorter side).
 
     Cost: about 8 bytes of memory a pixel at the peak; 20 to 40 ms a megapixel, more for AVIF and for ICC profiles.
     """
     limits = limits or ImageLimits()
     kind = _format_of(data, limits)
+    look(data)
     notes: list[str] = []
     try:
         with _quiet_pillow(), contextlib.closing(kind.opener(io.BytesIO(data))) as image:
             _check_size(image, limits)
+            _check_planes(image)
             pixels = _upright_srgb(image, notes)
     except InvalidInput:
         raise
@@ -162,6 +165,17 @@ def _check_size(image: ImageFile.ImageFile, limits: ImageLimits) -> None:
         raise InvalidInput(message, reason=TOO_LARGE)
 
 
+def _check_planes(image: ImageFile.ImageFile) -> None:
+    """Refuses TIFFs with channels of other than 8 bits stored one after the other: Pillow reads rubbish there."""
+    tags = getattr(image, "tag_v2", {})
+    bits = tags.get(258, (1,))
+    if tags.get(284) == 2 and len(bits) > 1 and set(bits) != {8}:
+        message = (
+            f"a TIFF with {bits[0]} bits a channel must have them pixel by pixel, and this one has plane after plane"
+        )
+        raise InvalidInput(f"{message}; save it anew without planes", reason=UNREADABLE)
+
+
 def _number(value: Any) -> int:
     return value if isinstance(value, int) else 0
 
@@ -176,7 +190,7 @@ def _upright_srgb(image: ImageFile.ImageFile, notes: list[str]) -> UInt8[np.ndar
     image.load()
     orientation = _orientation(image, notes)  # after load: PNG has it at the end, and TIFF turns itself
     flat, alpha = _eight_bit(image, notes)
-    rgb = _to_srgb(flat, icc, notes)
+    rgb = to_srgb(flat, icc, notes)
     if alpha is not None:
         white = Image.new("RGB", rgb.size, (255, 255, 255))
         white.paste(rgb, mask=alpha)
@@ -220,24 +234,27 @@ def _eight_bit(image: ImageFile.ImageFile, notes: list[str]) -> tuple[Image.Imag
         return image.convert("L" if mode == "1" else "RGB"), None
     if mode == "P" and "transparency" not in image.info:
         return image.convert("RGB"), None
-    rgba = image.convert("RGBA")
+    if mode == "LA":  # stays grey, as its profile is for grey
+        return image.getchannel("L"), image.getchannel("A")
+    rgba = image if mode == "RGBA" else image.convert("RGBA")
     return rgba.convert("RGB"), rgba.getchannel("A")
 
 
 def _scaled_grey(image: ImageFile.ImageFile, notes: list[str]) -> tuple[Image.Image, Image.Image | None]:
-    values: Shaped[np.ndarray, "h w"] = np.asarray(image)
     alpha = None
     if image.mode.startswith("I;16"):
+        values: Shaped[np.ndarray, "h w"] = np.asarray(image)
         transparent = image.info.get("transparency")
         if isinstance(transparent, int):
             alpha = Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8))
         top: float = 4095.0 if getattr(image, "tag_v2", {}).get(258) == (12,) else 65535.0
     else:
-        values = np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+        values = np.array(image, np.float32)
+        np.nan_to_num(values, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
         top = _likely_white(float(values.min()), float(values.max()))
         if top == 0:
             low, top = float(values.min()), max(float(np.ptp(values)), 1e-30)
-            values = values - np.float32(low)
+            values -= np.float32(low)
         notes.append(f"the picture has {'32-bit' if image.mode == 'I' else 'float'} samples; white is taken as {top:g}")
     grey = _scale(values, top)
     if getattr(image, "tag_v2", {}).get(262) == 0:  # WhiteIsZero; Pillow turns only 8-bit and 1-bit pictures
@@ -258,51 +275,6 @@ def _scale(values: Shaped[np.ndarray, "h w"], top: float) -> UInt8[np.ndarray, "
         band = values[row : row + 256].astype(np.float32) * np.float32(255.0 / top)
         out[row : row + 256] = np.clip(np.rint(band), 0, 255).astype(np.uint8)
     return out
-
-
-_SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK", "LAB": "Lab"}
-
-
-def _to_srgb(image: Image.Image, icc: bytes | None, notes: list[str]) -> Image.Image:
-    """RGB by the profile; without one, or with one that is of no use, by the plain formulas."""
-    if image.mode == "LAB":
-        lab = ImageCms.createProfile("LAB")
-        converted = ImageCms.profileToProfile(image, lab, ImageCms.createProfile("sRGB"), outputMode="RGB")
-        return converted if converted is not None else image
-    if icc:
-        try:
-            return _by_profile(image, icc, notes)
-        except Exception:  # lcms and Pillow raise several kinds on a damaged profile
-            notes.append("the ICC profile is damaged and was ignored; colours are taken as sRGB")
-    return image.convert("RGB")
-
-
-def _by_profile(image: Image.Image, icc: bytes, notes: list[str]) -> Image.Image:
-    profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
-    space = profile.profile.xcolor_space.strip()
-    if space != _SPACES[image.mode]:
-        notes.append(f"the ICC profile is for {space}, the picture is {_SPACES[image.mode]}; it was ignored")
-        return image.convert("RGB")
-    srgb = ImageCms.createProfile("sRGB")
-    transform = ImageCms.buildTransform(profile, srgb, image.mode, "RGB")
-    if image.mode in ("L", "RGB") and _is_identity(transform, image.mode):
-        return image.convert("RGB")
-    converted = ImageCms.applyTransform(image, transform)
-    if converted is None:
-        raise ValueError("no picture came out of the ICC transform")
-    return converted
-
-
-def _is_identity(transform: ImageCms.ImageCmsTransform, mode: str) -> bool:
-    """True if the profile is sRGB but for rounding; then the exact bytes are kept, and the time is saved."""
-    steps = np.linspace(0, 255, 9, dtype=np.uint8)
-    axes = (steps,) if mode == "L" else (steps, steps, steps)
-    probe = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(1, -1, len(axes))
-    before = Image.fromarray(probe[..., 0] if mode == "L" else probe)
-    after = ImageCms.applyTransform(before, transform)
-    if after is None:
-        return False
-    return bool(np.abs(np.asarray(after, np.int16) - np.asarray(before.convert("RGB"), np.int16)).max() <= 2)
 
 
 class _Quiet:

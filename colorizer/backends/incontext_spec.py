@@ -37,11 +37,11 @@ def _sums(settings: Settings) -> Mapping[str, str]:
 SPEC = BackendSpec(
     card=Card(
         name="incontext",
-        version="1",
+        version="2",
         description=(
-            "Looks at the page and its references with a small trained network, takes colour from what is like it, and "
-            "keeps the page's own luma. Runs on the CPU without torch; stays modest where nothing matches. Its setting "
-            "`model` names the folder of another trained model."
+            "Mixes what is fitted on the page's references, as `exemplar` does it, with what a small trained network "
+            "sees in them, and keeps the page's own luma. Runs on the CPU without torch; stays modest where nothing "
+            "matches. Its setting `model` names the folder of another trained model."
         ),
         inputs=("references", "hints", "palette"),
         min_side=16,

@@ -22,7 +22,8 @@ class Tint:
             job.progress(0, 1)  # may raise, which is how a call is cancelled
             means = [hit.pixels.reshape(-1, 3).mean(axis=0) for corner in job.context for hit in corner]
             tint = _full_value(np.mean(means, axis=0)) if means else _NEUTRAL
-            pixels = np.rint(job.page[..., None] * (tint / 255)).astype(np.uint8)
+            levels = np.rint(np.arange(256)[:, None] * (tint / 255)).astype(np.uint8)  # for 256 greys
+            pixels = levels[job.page]
             job.progress(1, 1)
             if job.preview:
                 job.preview(pixels)

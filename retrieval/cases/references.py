@@ -69,7 +69,7 @@ class ReferenceCases(Core):
             return Added(known, False, generation, Timing(total_ns=time.perf_counter_ns() - start))
         self._quotas.check(caller, 1, len(data))
         try:
-            stored, timing = await self._embed_and_store(series_id, draft, data)
+            stored, timing, notes = await self._embed_and_store(series_id, draft, data)
         except BaseException:
             self._quotas.give_back(caller, 1, len(data))
             raise
@@ -77,10 +77,12 @@ class ReferenceCases(Core):
             self._quotas.give_back(caller, 1, len(data))
         assert stored.reference is not None  # else it was raised
         timing = replace(timing, total_ns=time.perf_counter_ns() - start)
-        return Added(stored.reference, stored.new, stored.generation, timing)
+        return Added(stored.reference, stored.new, stored.generation, timing, notes)
 
-    async def _embed_and_store(self, series_id: str, draft: Draft, data: bytes) -> tuple[Stored, Timing]:
-        """What became of a picture, embedded again where its series was switched to another space meanwhile."""
+    async def _embed_and_store(
+        self, series_id: str, draft: Draft, data: bytes
+    ) -> tuple[Stored, Timing, tuple[str, ...]]:
+        """What became of a picture, and the notes on it; embedded again where its series has a new space meanwhile."""
         generated = draft.provenance.origin == GENERATED  # a modest back-end's pages would pass for grey ones
         for attempt in range(SPACE_ATTEMPTS):
             series = (await self._reading(series_id, self._catalog.view, series_id)).series
@@ -89,7 +91,7 @@ class ReferenceCases(Core):
             storing = time.perf_counter_ns()
             stored = await self._commits.add(series_id, NewReference(draft, data, prepared))
             if stored.error is None:
-                return stored, replace(timing, store_ns=time.perf_counter_ns() - storing)
+                return stored, replace(timing, store_ns=time.perf_counter_ns() - storing), prepared.notes
             if stored.error.reason != "SPACE_SWITCHED" or attempt == SPACE_ATTEMPTS - 1:
                 raise stored.error
         raise AssertionError("the last attempt returns or raises")

@@ -157,6 +157,7 @@ def encode_added(key: str, added: types.Added) -> pb.AddReferencesResponse:
         reference=encode_reference(added.reference),
         generation=added.generation,
         timing=encode_timing(added.timing),
+        notes=added.notes,
     )
 
 

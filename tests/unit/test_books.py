@@ -223,7 +223,15 @@ def test_a_damaged_entry_is_an_error_of_its_page_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"), [("a.cbr", "BOOK_KIND"), ("a.txt", "BOOK_KIND"), ("a.cbz", "NOT_AN_ARCHIVE")]
+    ("name", "reason"),
+    [
+        ("a.txt", "BOOK_KIND"),
+        ("a.mobi", "BOOK_KIND"),
+        ("a.cbz", "NOT_AN_ARCHIVE"),
+        ("a.cbt", "NOT_AN_ARCHIVE"),
+        ("a.pdf", "BOOK_DAMAGED"),
+        ("a.epub", "NOT_AN_ARCHIVE"),
+    ],
 )
 def test_what_is_no_book_is_refused(tmp_path: Path, name: str, reason: str) -> None:
     (tmp_path / name).write_bytes(b"no book")
@@ -276,7 +284,7 @@ def test_a_draft_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
 def test_a_packed_book_holds_pages_in_order_with_its_comic_info(tmp_path: Path) -> None:
     for name in ("2.png", "10.png"):
         write_whole(tmp_path / "pages" / name, name.encode())
-    pack_cbz(tmp_path / "b.cbz", tmp_path / "pages", ["2.png", "10.png"], parse_comic_info(COMIC_INFO))
+    pack_cbz(tmp_path / "b.cbz", tmp_path / "pages", ["2.png", "10.png"], COMIC_INFO)
     with zipfile.ZipFile(tmp_path / "b.cbz") as archive:
         assert [(info.filename, archive.read(info)) for info in archive.infolist()] == [
             ("ComicInfo.xml", COMIC_INFO),

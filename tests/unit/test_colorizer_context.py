@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from colorizer.context import PictureCache, corner_hits
 from colorizer.tasks import FoundHit
@@ -105,3 +108,30 @@ def test_a_picture_larger_than_the_cache_is_not_kept():
     kept = cache(max_bytes=100)
     assert kept.pixels(b"\x14").shape == (10, 20, 3)
     assert len(kept) == 0
+
+
+def test_a_context_of_more_pixels_than_memory_should_hold_is_refused():
+    hits = [found(0, n, picture=str(n)) for n in range(4)]
+    pictures = {str(n): bytes([20, n]) for n in range(4)}  # each of 200 pixels
+    corner_hits(hits, pictures, cache(), most_pixels=800)
+    with pytest.raises(InvalidInput, match="at most 799 pixels together") as caught:
+        corner_hits(hits, pictures, cache(), most_pixels=799)
+    assert caught.value.reason == "INVALID_CONTEXT"
+
+
+def test_a_picture_that_many_hits_show_counts_once():
+    hits = [found(0, n, picture=str(n)) for n in range(4)]
+    corner_hits(hits, dict.fromkeys("0123", b"\x14"), cache(), most_pixels=200)
+
+
+def test_pictures_whose_headers_claim_too_much_are_refused_before_any_is_decoded():
+    out = io.BytesIO()
+    Image.new("1", (9000, 9000)).save(out, "PNG")
+
+    def decode(data: bytes) -> np.ndarray:
+        raise AssertionError("was decoded")
+
+    hits = [found(0, n, picture=str(n)) for n in range(9)]
+    pictures = {str(n): out.getvalue() + bytes(n) for n in range(9)}
+    with pytest.raises(InvalidInput, match="together"):
+        corner_hits(hits, pictures, PictureCache(decode, 10_000))

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
+from colorizer import outcome
 from colorizer.luma import chroma_of, luma_of, with_luma
 
 pages = arrays(np.uint8, (5, 7))
@@ -62,3 +63,13 @@ def test_the_inputs_are_not_changed() -> None:
     with_luma(page, chroma)
     assert np.array_equal(page, before[0])
     assert np.array_equal(chroma, before[1])
+
+
+@pytest.mark.parametrize("strip", [1, 7, 35, 1000])
+def test_a_page_is_repaired_in_strips_as_in_one(strip: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(3)
+    rgb = rng.integers(0, 256, (5, 7, 3), np.uint8)
+    grey = rng.integers(0, 256, (5, 7), np.uint8)
+    monkeypatch.setattr(outcome, "_STRIP", strip)
+    assert np.array_equal(outcome.repaired(rgb, grey), with_luma(grey, chroma_of(rgb)))
+    assert outcome.repaired(rgb, luma_of(rgb)) is rgb

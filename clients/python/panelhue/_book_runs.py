@@ -13,14 +13,14 @@ from panelhue import types as t
 from panelhue.books import Book, Page, open_book
 from panelhue.chapters import chapter_of
 from panelhue.colorizer_client import ColorizerClient
-from panelhue.comicinfo import NAME
 from panelhue.errors import AlreadyExists, Cancelled, UsageError
 from panelhue.journal import Done, Journal
-from panelhue.outputs import ENDINGS, output_names, write_whole
+from panelhue.outputs import ENDINGS, output_names
 from panelhue.palettes import MOST, joined
 from panelhue.reports import BookProgress, ColorizeReport, IngestReport, Tell
 from panelhue.retries import Retry
 from panelhue.retrieval_client import RetrievalClient
+from panelhue.workspaces import default_target
 
 PATIENT = Retry(attempts=8, first=0.5, most=30.0, within=300.0)  # a server may be started anew under a long chapter
 NO_CHAPTER = "none"
@@ -76,17 +76,13 @@ def order_of(
     if not series and (bound is not None or hits_per_corner):
         raise UsageError("bound= and hits_per_corner= need a series")
     source = Path(book)
-    target = Path(output) if output is not None else colour_name(source)
+    target = Path(output) if output is not None else default_target(source)
     jobs.checked_target(source, target)
+    if options.chroma_only and target.suffix.lower() == ".pdf":
+        raise UsageError("a layer of colour needs its transparency; give output= a folder or a name that ends in .cbz")
     said, _ = said_chapter(chapter)
     retry = retry or PATIENT
     return Order(source, target, series, said, grow, options, bound, hits_per_corner, overwrite, sheet, retry)
-
-
-def colour_name(book: Path) -> Path:
-    """Where a book's colours go unless something else is said: BOOK-colour beside it, an archive for an archive."""
-    packed = book.is_file() and book.suffix.lower() in (".cbz", ".zip")
-    return book.with_name(f"{book.resolve().stem}-colour{'.cbz' if packed else ''}")
 
 
 @dataclass
@@ -145,7 +141,7 @@ def colorized(
         for chapter, pages in groups.items():
             for step in run.chapter(_plan(order, options, pages, names, chapter, here)):
                 tally.take(step)
-        _finish(run, book, place, names, tally.results)
+        _finish(run, book, names, tally.results)
         sheets = _sheet(order, book, place, journal, names, pools)
     return ColorizeReport(
         *(order.output, tally.total, tally.results, tally.kept, tally.grown, tally.failures, tally.not_grown),
@@ -192,16 +188,10 @@ def _plan(
     )
 
 
-def _finish(
-    run: jobs.Run, book: Book, place: jobs.Workspace, names: Mapping[str, str], results: Mapping[str, Done]
-) -> None:
-    if not results:
-        return
-    if place.is_archive:
-        ready = [names[page.name] for page in book.pages if page.name in results]
+def _finish(run: jobs.Run, book: Book, names: Mapping[str, str], results: Mapping[str, Done]) -> None:
+    ready = [names[page.name] for page in book.pages if page.name in results]
+    if ready:
         run.pack(book, ready, whole=len(ready) == len(book.pages))
-    elif book.comic_info is not None:
-        write_whole(place.pages / NAME, book.comic_info.raw)
 
 
 def _sheet(

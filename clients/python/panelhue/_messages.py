@@ -296,6 +296,7 @@ def decode_add_result(message: retrieval.AddReferencesResponse, name: str) -> t.
         failure=decode_failure(message.failure) if rejected else None,
         generation=message.generation,
         timing=decode_timing(message.timing),
+        notes=tuple(message.notes),
     )
 
 
@@ -365,6 +366,7 @@ def decode_page_result(message: colorizer.PageResult) -> t.PageResult:
         weights_licence=message.weights_licence,
         depth=message.depth,
         confidence=message.confidence if message.HasField("confidence") else None,
+        notes=tuple(message.notes),
     )
 
 

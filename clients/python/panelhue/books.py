@@ -1,10 +1,12 @@
-"""Books: a folder of pictures, a CBZ, or one picture; pages in their natural order, chapters where names tell them."""
+"""Books: folders, archives, PDFs, EPUBs and single pictures; pages in their order, chapters where names tell them."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Protocol
 
 from natsort import natsort_keygen, ns
 
@@ -12,10 +14,10 @@ from panelhue.archives import Archive, ArchiveLimits
 from panelhue.chapters import chapter_in_name
 from panelhue.comicinfo import MAX_BYTES, NAME, ComicInfo, parse_comic_info
 from panelhue.errors import BookError
+from panelhue.folders import check_plain, files_of, fitting_names, hidden, read_plain, shown
 
 PICTURES = {".png", ".jpg", ".jpeg", ".jpe", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2"}
-ARCHIVES = {".cbz", ".zip"}
-OTHER_ARCHIVES = {".cbr", ".rar", ".cb7", ".7z", ".cbt", ".tar", ".pdf", ".epub"}
+BOOKS = {".cbz", ".zip", ".cbr", ".rar", ".cb7", ".7z", ".cbt", ".tar", ".pdf", ".epub"}
 QUIET = {"thumbs.db", "desktop.ini"}  # ignored without a note
 SHEET_STEM = "contact-sheet"  # our own, see sheet.py; never a page
 
@@ -29,7 +31,24 @@ class Page:
     name: str  # path within the book, with forward slashes
     number: int  # from 1, within its chapter
     chapter: int | None  # thousandths, where the folder's name tells it
-    read: Callable[[], bytes] = field(repr=False, compare=False)  # raises BookError or OSError
+    read: Callable[[], bytes] = field(repr=False, compare=False)  # a picture file; raises BookError or OSError
+    # Changes whenever what `read` gives may change, and is quicker to tell; None: the SHA-256 of what it gives.
+    identity: Callable[[], str] | None = field(default=None, repr=False, compare=False)
+    size: tuple[float, float] | None = None  # width and height in points, where the book has a size in points
+    place: int = 0  # from 0, of the picture that it is or is part of, among the book's pictures
+
+    def digest(self, data: bytes | None = None) -> str:
+        """What tells this page from another version of it: 64 hexadecimal digits.
+
+        Args:
+            data: what `read` has given, if that is at hand.
+
+        Raises:
+            BookError, OSError: as `read` raises them.
+        """
+        if self.identity is not None:
+            return self.identity()
+        return hashlib.sha256(self.read() if data is None else data).hexdigest()
 
     @property
     def label(self) -> str:
@@ -45,6 +64,7 @@ class Book:
     pages: tuple[Page, ...]
     comic_info: ComicInfo | None = None
     notes: tuple[str, ...] = ()  # what was passed over, a sentence each
+    right_to_left: bool | None = None  # how it is read, as the file itself says; None: it does not say
     _close: Callable[[], None] = lambda: None
 
     def __enter__(self) -> Book:
@@ -70,62 +90,93 @@ class Book:
 
 
 def open_book(path: Path, limits: ArchiveLimits | None = None) -> Book:
-    """The book at a path: a folder, a CBZ or ZIP archive, or one picture.
+    """The book at a path: a folder, an archive (CBZ, CBR, CB7, CBT), a PDF, an EPUB, or one picture.
+
+    What a file is, is told by its first bytes: many a CBR is a ZIP archive in truth. Pages are read one by one, when
+    their `read` is called; a RAR or 7z archive is unpacked into a temporary file first.
 
     Raises:
-        BookError: there is nothing, it is of another kind, or the archive is refused.
+        BookError: there is nothing, it is of another kind, or it is refused; docs/BOOKS.md lists the reasons.
     """
     if path.is_dir():
         return _folder_book(path)
     if not path.exists():
         raise BookError(f"there is no book at {path}", reason="BOOK_MISSING")
+    try:
+        check_plain(path)
+    except BookError as error:
+        raise BookError(error.message, reason="BOOK_KIND") from error
     ending = path.suffix.lower()
     if ending in PICTURES:
-        return Book(path, (Page(path.name, 1, None, path.read_bytes),))
-    if ending in OTHER_ARCHIVES:
+        return Book(path, (Page(shown(path.name), 1, None, lambda: read_plain(path)),))
+    if ending not in BOOKS:
         raise BookError(
-            f"{path.name} is a {ending[1:].upper()} file; convert it to CBZ, or unpack it into a folder, first",
-            reason="BOOK_KIND",
+            f"{path.name} is neither a folder, nor a CBZ, CBR, CB7, CBT, PDF or EPUB, nor a picture", reason="BOOK_KIND"
         )
-    if ending not in ARCHIVES:
-        raise BookError(f"{path.name} is neither a folder, nor a CBZ, nor a picture", reason="BOOK_KIND")
-    return _archive_book(path, limits)
+    return _file_book(path, kind_of(path), limits)
 
 
-def _archive_book(path: Path, limits: ArchiveLimits | None) -> Book:
-    archive = Archive(path, limits)
+def kind_of(path: Path) -> str:
+    """What a book's file is by its first bytes: "ZIP", "EPUB", "RAR", "7z", "TAR" or "PDF"; else by its ending."""
+    with path.open("rb") as file:
+        head = file.read(1024)
+    if head.startswith(b"PK") and (path.suffix.lower() == ".epub" or b"mimetypeapplication/epub+zip" in head[:100]):
+        return "EPUB"
+    for magic, kind in ((b"PK", "ZIP"), (b"Rar!\x1a\x07", "RAR"), (b"7z\xbc\xaf\x27\x1c", "7z"), (b"%PDF-", "PDF")):
+        if head.startswith(magic):
+            return kind
+    if head[257:262] == b"ustar":
+        return "TAR"
+    if b"%PDF-" in head:  # viewers take some rubbish before it
+        return "PDF"
+    by_ending = {".cbr": "RAR", ".rar": "RAR", ".cb7": "7z", ".7z": "7z", ".cbt": "TAR", ".tar": "TAR"}
+    return by_ending.get(path.suffix.lower()) or {".pdf": "PDF", ".epub": "EPUB"}.get(path.suffix.lower(), "ZIP")
+
+
+def _file_book(path: Path, kind: str, limits: ArchiveLimits | None) -> Book:
+    if kind == "PDF":
+        from panelhue.pdfs import pdf_book
+
+        return pdf_book(path)
+    if kind == "EPUB":
+        from panelhue.epubs import epub_book
+
+        return epub_book(path, limits)
+    if kind == "ZIP":
+        return _archive_book(path, Archive(path, limits))
+    from panelhue.unpackers import open_packed, open_tar
+
+    return _archive_book(path, open_tar(path, limits) if kind == "TAR" else open_packed(path, kind, limits))
+
+
+class _Files(Protocol):
+    """The files of an archive, of whatever kind."""
+
+    notes: tuple[str, ...]
+
+    @property
+    def names(self) -> list[str]: ...
+
+    def read(self, name: str) -> bytes: ...
+
+    def close(self) -> None: ...
+
+
+def _archive_book(path: Path, archive: _Files) -> Book:
     try:
         pages, info, notes = _sorted_out(archive.names, lambda name: lambda: archive.read(name), path)
     except BaseException:
         archive.close()
         raise
-    return Book(path, pages, info, notes, archive.close)
+    said = info.right_to_left if info is not None else None
+    return Book(path, pages, info, (*archive.notes, *notes), said, archive.close)
 
 
 def _folder_book(path: Path) -> Book:
-    # Links to files are the user's own business; links to folders could lead round in a circle and are passed over.
-    names, notes = [], []
-    for folder, folders, files in path.walk(follow_symlinks=False) if hasattr(path, "walk") else _walk(path):
-        folders[:] = [name for name in folders if not _hidden(name)]
-        names += [(folder / name).relative_to(path).as_posix() for name in files]
-        notes += [
-            f"{(folder / name).relative_to(path)}: a link to a folder"
-            for name in folders
-            if (folder / name).is_symlink()
-        ]
-    pages, info, more = _sorted_out(names, lambda name: (path / name).read_bytes, path)
-    return Book(path, pages, info, (*notes, *more))
-
-
-def _walk(path: Path) -> Iterable[tuple[Path, list[str], list[str]]]:
-    import os
-
-    for folder, folders, files in os.walk(path):  # Path.walk came with Python 3.12
-        yield Path(folder), folders, files
-
-
-def _hidden(part: str) -> bool:
-    return part.startswith(".") or part == "__MACOSX"
+    files, notes = files_of(path)
+    names = fitting_names(files)
+    pages, info, more = _sorted_out(names, lambda name: lambda: read_plain(path / names[name]), path)
+    return Book(path, pages, info, (*notes, *more), info.right_to_left if info is not None else None)
 
 
 def _sorted_out(
@@ -134,7 +185,7 @@ def _sorted_out(
     pictures, infos, notes = [], [], []
     for name in names:
         pure = PurePosixPath(name)
-        if any(_hidden(part) for part in pure.parts) or pure.name.lower() in QUIET:
+        if any(hidden(part) for part in pure.parts) or pure.name.lower() in QUIET:
             continue
         if pure.name.lower() == NAME.lower():
             infos.append(name)
@@ -150,10 +201,10 @@ def _sorted_out(
 
 def _numbered(names: Iterable[str], reader: Callable[[str], Callable[[], bytes]]) -> Iterable[Page]:
     counts: dict[int | None, int] = {}
-    for name in names:
+    for place, name in enumerate(names):
         chapter = chapter_of_folders(PurePosixPath(name).parent)
         counts[chapter] = counts.get(chapter, 0) + 1
-        yield Page(name, counts[chapter], chapter, reader(name))
+        yield Page(name, counts[chapter], chapter, reader(name), place=place)
 
 
 def chapter_of_folders(folder: PurePosixPath) -> int | None:

@@ -7,46 +7,26 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TypeAlias
 
 from panelhue import types as t
-from panelhue.archives import Archive
 from panelhue.books import Book, Page
 from panelhue.chapters import chapter_text
 from panelhue.colorizer_client import WINDOW, ColorizerClient
 from panelhue.errors import BookError, NotFound, Overloaded, ServerError, Unavailable, UsageError
-from panelhue.journal import FOLDER, Done, Journal, fingerprint, hits_of
-from panelhue.outputs import inside, pack_cbz, sha256_of, write_whole
+from panelhue.journal import Done, Journal, fingerprint, hits_of
+from panelhue.outputs import inside, sha256_of, write_whole
 from panelhue.retries import Retry, Tries
 from panelhue.retrieval_client import RetrievalClient
+from panelhue.workspaces import Workspace as Workspace
+from panelhue.workspaces import checked_target as checked_target  # callers of this module find them here
+from panelhue.workspaces import pack, read_result
+from panelhue.workspaces import workspace_of as workspace_of
 
 ATTEMPTS = 4  # of a page whose failure may pass, and of a stream that breaks off
 PAUSE = 0.5  # seconds before the second attempt, at most; doubled each time
 RETRY = Retry(attempts=ATTEMPTS, first=PAUSE)
 GROWN = "grown"  # tag of promoted pages; with the chapter behind it, a chapter's own pages never answer for it
-
-
-@dataclass(frozen=True)
-class Workspace:
-    """Where a run writes."""
-
-    target: Path  # what the user asked for: a folder or a CBZ
-    pages: Path  # folder of the finished pages
-    state: Path  # folder of the journal
-
-    @property
-    def is_archive(self) -> bool:
-        """Whether the pages are packed at the end."""
-        return self.pages != self.target
-
-
-def workspace_of(target: Path) -> Workspace:
-    """The folders of a run; a CBZ's pages are collected in a hidden folder beside it."""
-    if target.suffix.lower() == ".cbz":
-        folder = target.parent / FOLDER / target.name
-        return Workspace(target, folder / "pages", folder)
-    return Workspace(target, target, target / FOLDER)
 
 
 @dataclass(frozen=True)
@@ -150,7 +130,7 @@ class Run:
         """
         place, journal = self._workspace, self._journal
         taken = [name for name in names if name not in journal.names and inside(place.pages, name).exists()]
-        if place.is_archive and place.target.exists() and sha256_of(place.target) != journal.packed:
+        if place.is_archive and place.target.exists() and sha256_of(place.target) not in journal.archives:
             taken.append(place.target.name)
         if taken and not overwrite:
             raise UsageError(
@@ -219,7 +199,7 @@ class Run:
         packed = self._packed()
         for page in plan.pages:
             try:
-                digest = hashlib.sha256(page.read()).hexdigest()
+                digest = page.digest()
             except (OSError, BookError) as error:
                 failed.append(t.Failed(page.name, t.Failure("FILE_UNREADABLE", str(error))))
                 continue
@@ -238,9 +218,11 @@ class Run:
         return kept, pending, failed
 
     def _packed(self) -> bool:
+        """Whether the pages are in the archive, which is as it was left; those of a PDF are looked at themselves."""
         target = self._workspace.target
         return (
             self._workspace.is_archive
+            and not self._workspace.is_pdf
             and self._journal.packed is not None
             and sha256_of(target) == self._journal.packed
         )
@@ -343,36 +325,8 @@ class Run:
         return read_result(self._workspace, done.output)
 
     def pack(self, book: Book, names: Sequence[str], whole: bool) -> None:
-        """Makes the CBZ of the finished pages and, if the book is whole, drops the pages that it was made of."""
-        place = self._workspace
-        ready = {done.output: done for done in self._journal.done.values()}
-        names = [name for name in names if name in ready]
-        if self._packed() and not any(inside(place.pages, name).exists() for name in names):
-            return
-        for name in names:  # pages of an earlier archive, when only some were made anew
-            if not inside(place.pages, name).exists():
-                write_whole(inside(place.pages, name), self.result_bytes(ready[name]))
-        pack_cbz(place.target, place.pages, names, book.comic_info)
-        self._journal.pack(sha256_of(place.target) or "")
-        if whole:
-            for name in names:
-                inside(place.pages, name).unlink(missing_ok=True)
-
-
-def read_result(place: Workspace, output: str) -> bytes:
-    """A finished page's picture, from the folder or from the archive that was made of it.
-
-    Raises:
-        BookError: it is in neither.
-    """
-    path = inside(place.pages, output)
-    if path.exists():
-        return path.read_bytes()
-    if place.is_archive and place.target.exists():
-        with Archive(place.target) as archive:
-            if output in archive.names:
-                return archive.read(output)
-    raise BookError(f"{output} is neither in {place.pages} nor in {place.target}", reason="OUTPUT_MISSING")
+        """Makes what the finished pages become at the end; see `workspaces.pack`."""
+        pack(self._workspace, self._journal, book, names, whole)
 
 
 def _passing(step: t.Failed) -> Unavailable:
@@ -382,7 +336,7 @@ def _passing(step: t.Failed) -> Unavailable:
 def _hashed(page: Page, digests: dict[str, str]) -> Callable[[], bytes]:
     def read() -> bytes:
         data = page.read()
-        digests[page.name] = hashlib.sha256(data).hexdigest()
+        digests[page.name] = page.digest(data)
         return data
 
     return read
@@ -408,6 +362,7 @@ def _done(plan: Plan, page: Page, digest: str, event: t.Finished) -> Done:
         confidence=result.confidence,
         weights_licence=result.weights_licence,
         hits=hits_of(result.references),
+        notes=result.notes,
     )
 
 
@@ -418,16 +373,3 @@ def _provenance(done: Done) -> t.Provenance:
     return t.Provenance(
         origin=t.Origin.GENERATED, depth=done.depth, parent_ids=done.parents, backend=done.backend, source=source
     )
-
-
-def checked_target(book: Path, target: Path) -> None:
-    """Refuses an output that is the book itself or lies around it.
-
-    Raises:
-        UsageError: it does.
-    """
-    source, place = book.resolve(), target.resolve()
-    if source == place or (book.is_dir() and place == source):
-        raise UsageError(f"the output {target} is the book itself; choose another one")
-    if place.exists() and not place.is_dir() and target.suffix.lower() != ".cbz":
-        raise UsageError(f"the output {target} is a file; choose a folder or a name that ends in .cbz")

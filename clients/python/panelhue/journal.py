@@ -7,7 +7,7 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -57,6 +57,7 @@ class Done:
     confidence: float | None
     weights_licence: str
     hits: tuple[UsedHit, ...] = field(default=())
+    notes: tuple[str, ...] = ()  # what was left out or guessed when the page was decoded
 
     @property
     def parents(self) -> tuple[str, ...]:
@@ -115,7 +116,10 @@ class Journal:
         self.done: dict[str, Done] = {}  # by page
         self.promoted: dict[str, str] = {}  # series and page to reference id
         self.names: set[str] = set()  # outputs that a run of ours was to write
-        self.packed: str | None = None  # SHA-256 of the archive that was made last
+        self.packed: str | None = None  # SHA-256 of the CBZ or PDF that was made last, or was about to be
+        self.archives: set[str] = set()  # of every one that was
+        self.contents = ""  # digest of what it was made of
+        self.split: bool | None = None  # None: double pages were kept; else split, and read from right to left or not
         self._lock = (folder / "lock").open("w")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -146,13 +150,17 @@ class Journal:
         if kind == "finished":
             done = dict(entry["page"])
             done["hits"] = tuple(UsedHit(**{**hit, "box": tuple(hit["box"])}) for hit in done["hits"])
+            done["notes"] = tuple(done.get("notes", ()))
             self.done[done["page"]] = Done(**done)
         elif kind == "promoted":
             self.promoted[entry["page"]] = entry["reference_id"]
         elif kind == "run":
             self.names.update(entry["names"])
         elif kind == "packed":
-            self.packed = entry["sha256"]
+            self.packed, self.contents = entry["sha256"], entry.get("contents", "")
+            self.archives.add(entry["sha256"])
+        elif kind == "split":
+            self.split = entry["right_to_left"]
 
     def _write(self, entry: Mapping[str, Any]) -> None:
         self._file.write(json.dumps({"v": VERSION, **entry}, separators=(",", ":")).encode() + b"\n")
@@ -172,13 +180,23 @@ class Journal:
         """Says that a page is in the pool."""
         self._write({"event": "promoted", "page": page, "reference_id": reference_id})
 
-    def pack(self, sha256: str) -> None:
-        """Says that the archive is written."""
-        self._write({"event": "packed", "sha256": sha256})
+    def pack(self, sha256: str, contents: str = "") -> None:
+        """Says that the CBZ or PDF takes its place now, and what it was made of; call it just before it does."""
+        self._write({"event": "packed", "sha256": sha256, "contents": contents})
+
+    def read_as(self, split: bool | None) -> None:
+        """Says how double pages are read, for whoever reads the book again."""
+        if split != self.split:
+            self._write({"event": "split", "right_to_left": split})
 
 
-def read_journal(folder: Path) -> Iterator[Done]:
-    """The finished pages of a run, in the order in which they were first finished; none where no run has been."""
-    if (folder / "journal.jsonl").is_file():
-        with Journal(folder) as journal:
-            yield from journal.done.values()
+def read_run(folder: Path) -> tuple[dict[str, Done], bool | None]:
+    """The finished pages of a run by name, in the order in which they were first finished, and how it was read.
+
+    Returns:
+        Pages, none where no run has been; and `Journal.split`.
+    """
+    if not (folder / "journal.jsonl").is_file():
+        return {}, None
+    with Journal(folder) as journal:
+        return dict(journal.done), journal.split

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
 import zipfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from panelhue.archives import safe_name
-from panelhue.comicinfo import NAME, ComicInfo
+from panelhue.comicinfo import NAME
 from panelhue.errors import BookError
 
+PART_BYTES = 200  # of a folder's or file's name; file systems take 255, and a draft's name is longer
+PATH_BYTES, PATH_PARTS = 1000, 16  # of a page's path; Linux takes 4096 bytes with the folders around it
 STAMP = (1980, 1, 1, 0, 0, 0)  # of every entry, so that the same pages make the same archive
 ENDINGS: Mapping[str, str] = {"image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".webp"}
 
@@ -20,15 +24,68 @@ ENDINGS: Mapping[str, str] = {"image/png": ".png", "image/jpeg": ".jpg", "image/
 def output_names(names: Iterable[str], ending: str) -> dict[str, str]:
     """Where each page goes: its own name with the new ending; pages that would meet keep their old ending before it.
 
+    No two pages get one file, not even where capitals count for nothing, and no file lies where a folder must be. What
+    no file system takes is shortened: a part above 200 bytes, and a path above 1000 bytes or 16 folders.
+
     Args:
         names: paths within the book.
         ending: such as ".png".
     """
-    wanted = {name: str(PurePosixPath(name).with_suffix(ending)) for name in names}
-    counts: dict[str, int] = {}
-    for target in wanted.values():
-        counts[target.lower()] = counts.get(target.lower(), 0) + 1
-    return {name: target if counts[target.lower()] == 1 else name + ending for name, target in wanted.items()}
+    names = list(names)
+    wanted = {name: _fitting(PurePosixPath(name).with_suffix(ending)) for name in names}
+    counts = Counter(str(target).lower() for target in wanted.values())
+    lone = {name: counts[str(target).lower()] == 1 for name, target in wanted.items()}
+    files: set[str] = set()
+    folders: set[str] = set()
+    chosen: dict[str, str] = {}
+    for name in sorted(names, key=lambda name: (not lone[name], name)):
+        first = wanted[name] if lone[name] else _fitting(PurePosixPath(name + ending))
+        for target in _choices(first, name):
+            around = {str(folder).lower() for folder in target.parents}
+            if str(target).lower() not in files | folders and not around & files:
+                break
+        chosen[name] = str(target)
+        files.add(str(target).lower())
+        folders |= around
+    return {name: chosen[name] for name in names}
+
+
+def _choices(first: PurePosixPath, name: str) -> Iterator[PurePosixPath]:
+    """A page's file; else one beside it; else, where its folder is another page's file, one at the top."""
+    yield first
+    for number in itertools.count():
+        stamped = f"{_cut(first.stem, PART_BYTES - 20)}-{_stamp(f'{number}{name}')}{first.suffix}"
+        yield first.with_name(stamped)
+        yield PurePosixPath(stamped)
+
+
+def _fitting(path: PurePosixPath) -> PurePosixPath:
+    """The path, shortened if no file system takes it; two that differ stay different."""
+    whole = str(path)
+    if len(_bytes_of(whole)) > PATH_BYTES or len(path.parts) > PATH_PARTS:
+        return PurePosixPath(f"{_cut(path.stem, PART_BYTES - 20)}-{_stamp(whole)}{path.suffix}")
+    if all(len(_bytes_of(part)) <= PART_BYTES for part in path.parts):
+        return path
+    *folders, last = path.parts
+    short = [
+        part if len(_bytes_of(part)) <= PART_BYTES else f"{_cut(part, PART_BYTES - 20)}-{_stamp(part)}"
+        for part in folders
+    ]
+    if len(_bytes_of(last)) > PART_BYTES:
+        last = f"{_cut(path.stem, PART_BYTES - 20)}-{_stamp(last)}{path.suffix}"
+    return PurePosixPath(*short, last)
+
+
+def _bytes_of(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _cut(text: str, most: int) -> str:
+    return _bytes_of(text)[:most].decode("utf-8", "ignore")
+
+
+def _stamp(text: str) -> str:
+    return hashlib.sha256(_bytes_of(text)).hexdigest()[:8]
 
 
 def sha256_of(path: Path) -> str | None:
@@ -82,18 +139,18 @@ def write_whole(path: Path, data: bytes) -> None:
         draft.write_bytes(data)
 
 
-def pack_cbz(path: Path, folder: Path, names: Iterable[str], info: ComicInfo | None) -> None:
+def pack_cbz(path: Path, folder: Path, names: Iterable[str], info: bytes | None) -> None:
     """Writes a CBZ of pages that lie in a folder; equal pages give equal bytes.
 
     Args:
         path: the archive.
         folder: where the pages lie.
         names: their paths within it, in reading order.
-        info: the book's ComicInfo, copied byte for byte.
+        info: the book's ComicInfo.xml; None: it has none.
     """
     with written_whole(path) as draft, zipfile.ZipFile(draft, "w") as archive:
         if info is not None:
-            archive.writestr(_entry(NAME, zipfile.ZIP_DEFLATED), info.raw)
+            archive.writestr(_entry(NAME, zipfile.ZIP_DEFLATED), info)
         for name in names:
             archive.writestr(_entry(name, zipfile.ZIP_STORED), inside(folder, name).read_bytes())
 

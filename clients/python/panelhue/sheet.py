@@ -3,27 +3,62 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-from PIL import Image, ImageOps
+from PIL import Image
 
 from panelhue.books import SHEET_STEM, Book
 from panelhue.chapters import chapter_text
 from panelhue.errors import BookError, PanelhueError
-from panelhue.jobs import Workspace, read_result
 from panelhue.journal import Done, UsedHit
 from panelhue.retrieval_client import RetrievalClient
+from panelhue.workspaces import Workspace, read_result
 
 MANY = 60  # pages; above this the pictures in the HTML page are smaller
 SIDE, SMALL_SIDE = 1100, 720  # longer side of a page in the HTML page, pixels
 PATCH_SIDE = 320  # of a reference patch, pixels
 PATCHES = 6  # shown per page
 MAX_PIXELS = 100_000_000
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")  # what the servers take; Pillow knows riskier ones
+TURNS = {  # by EXIF orientation
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
-Thumbnail = Image.Image | None  # None: it cannot be shown
+
+@dataclass(frozen=True)
+class Shown:
+    """A small picture as the sheet shows it, kept as a JPEG file: a book's worth of pixels would fill the memory."""
+
+    data: bytes = field(repr=False)
+    width: int
+    height: int
+
+    def image(self) -> Image.Image:
+        """Its pixels."""
+        with Image.open(io.BytesIO(self.data)) as image:
+            image.load()
+            return image
+
+
+Thumbnail = Shown | None  # None: it cannot be shown
+
+
+def shown(image: Image.Image, side: int) -> Shown:
+    """The picture, at most `side` pixels wide and high; it is made smaller in place."""
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=85)
+    return Shown(file.getvalue(), image.width, image.height)
 
 
 @dataclass(frozen=True)
@@ -64,7 +99,7 @@ class Sheet:
 def make_sheet(
     book: Book, place: Workspace, done: Mapping[str, Done], series: str, retrieval: RetrievalClient | None
 ) -> list[Path]:
-    """Writes the contact sheet into the output folder (or beside the CBZ) and gives its files, the HTML page first.
+    """Writes the contact sheet into the output folder, or beside the CBZ or PDF; gives its files, the HTML page first.
 
     Args:
         book: the grey pages.
@@ -80,7 +115,7 @@ def make_sheet(
     folder, stem = (
         (place.target, SHEET_STEM)
         if not place.is_archive
-        else (place.target.parent, f"{SHEET_STEM}-{place.target.stem}")
+        else (place.target.parent, f"{SHEET_STEM}-{place.target.stem}{'-pdf' if place.is_pdf else ''}")
     )
     from panelhue.outputs import write_whole
 
@@ -142,17 +177,40 @@ def opened(data: bytes) -> Image.Image:
         BookError: it cannot be read.
     """
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise BookError(f"a picture has at most {MAX_PIXELS} pixels, got {image.width} × {image.height}")
-            turned = ImageOps.exif_transpose(image)
-            if turned.has_transparency_data:
-                layer = turned.convert("RGBA")
-                turned = Image.new("RGBA", layer.size, "white")
-                turned.alpha_composite(layer)
-            return turned.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's, on large and damaged files
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise BookError(f"a picture has at most {MAX_PIXELS} pixels, got {image.width} × {image.height}")
+                image.load()
+                return _upright(_on_white(image), _orientation(image))
+    except BookError:
+        raise
+    except Exception as error:  # Pillow's plugins raise nearly anything on a damaged file
         raise BookError(f"a picture cannot be read: {error}", reason="IMAGE_UNREADABLE") from error
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    layer = image.convert("RGBA")
+    white = Image.new("RGBA", layer.size, "white")
+    white.alpha_composite(layer)
+    return white.convert("RGB")
+
+
+def _orientation(image: Image.Image) -> int:
+    if image.format == "TIFF":
+        return 1  # Pillow turns it while loading
+    try:
+        return int(image.getexif().get(0x0112, 1))
+    except Exception:  # a damaged EXIF block fails in many ways, and the picture is good without it
+        return 1
+
+
+def _upright(image: Image.Image, orientation: int) -> Image.Image:
+    turn = TURNS.get(orientation)
+    return image if turn is None else image.transpose(turn)
 
 
 def _thumbnail(read: object, side: int) -> Thumbnail:
@@ -161,8 +219,7 @@ def _thumbnail(read: object, side: int) -> Thumbnail:
         image = opened(read())
     except (BookError, OSError):
         return None
-    image.thumbnail((side, side), Image.Resampling.LANCZOS)
-    return image
+    return shown(image, side)
 
 
 class _Patches:
@@ -171,25 +228,23 @@ class _Patches:
     def __init__(self, series: str, retrieval: RetrievalClient | None) -> None:
         self._series, self._retrieval = series, retrieval
         self._cut: dict[tuple[str, tuple[int, int, int, int]], Thumbnail] = {}
-        self._whole: dict[str, Thumbnail] = {}  # the last few references, whole
+        self._whole: dict[str, Image.Image | None] = {}  # the last few references, whole
 
     def cut(self, hit: UsedHit) -> Thumbnail:
         key = (hit.reference_id, hit.box)
         if key not in self._cut:
             whole = self._reference(hit.reference_id)
-            self._cut[key] = None if whole is None else whole.crop(hit.box)
-            if (patch := self._cut[key]) is not None:
-                patch.thumbnail((PATCH_SIDE, PATCH_SIDE), Image.Resampling.LANCZOS)
+            self._cut[key] = None if whole is None else shown(whole.crop(hit.box), PATCH_SIDE)
         return self._cut[key]
 
-    def _reference(self, reference_id: str) -> Thumbnail:
+    def _reference(self, reference_id: str) -> Image.Image | None:
         if reference_id not in self._whole:
             while len(self._whole) >= 8:
                 del self._whole[next(iter(self._whole))]
             self._whole[reference_id] = self._fetched(reference_id)
         return self._whole[reference_id]
 
-    def _fetched(self, reference_id: str) -> Thumbnail:
+    def _fetched(self, reference_id: str) -> Image.Image | None:
         if self._retrieval is None or not self._series:
             return None
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 from html import escape
 
 from panelhue.sheet import Patch, Row, Sheet, Thumbnail
@@ -161,8 +160,6 @@ def _patch(patch: Patch) -> str:
 def _image(image: Thumbnail, alt: str, kind: str) -> str:
     if image is None:
         return f'<div class="none {kind}" role="img" aria-label="{escape(alt)}: not available">not available</div>'
-    file = io.BytesIO()
-    image.save(file, "JPEG", quality=85)
-    data = base64.b64encode(file.getvalue()).decode()
+    data = base64.b64encode(image.data).decode()
     size = f'width="{image.width}" height="{image.height}"'
     return f'<img alt="{escape(alt)}" {size} loading="lazy" src="data:image/jpeg;base64,{data}">'

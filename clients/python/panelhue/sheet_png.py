@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from PIL import Image, ImageDraw, ImageFont
 
-from panelhue.sheet import Patch, Row, Sheet, Thumbnail
+from panelhue.sheet import Patch, Row, Sheet, Shown, Thumbnail
 
 WIDTH, MARGIN, GAP = 1480, 40, 22  # pixels
 ROWS = 8  # pages in one picture
@@ -31,6 +31,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def _fitted(text: str, size: int, width: int, draw: ImageDraw.ImageDraw) -> str:
+    text = text[:400]  # more never fits, and each letter that is taken away is measured
     if draw.textlength(text, _font(size)) <= width:
         return text
     while text and draw.textlength(text + "…", _font(size)) > width:
@@ -38,11 +39,11 @@ def _fitted(text: str, size: int, width: int, draw: ImageDraw.ImageDraw) -> str:
     return text + "…"
 
 
-def _scaled(image: Thumbnail, width: int, height: int) -> Thumbnail:
+def _scaled(image: Thumbnail, width: int, height: int) -> Image.Image | None:
     if image is None:
         return None
     scale = min(width / image.width, height / image.height)
-    return image.resize(
+    return image.image().resize(
         (max(1, round(image.width * scale)), max(1, round(image.height * scale))), Image.Resampling.LANCZOS
     )
 
@@ -54,7 +55,7 @@ def _row_height(row: Row) -> int:
     return 54 + max(pages + 28, patches) + 12
 
 
-def _size(image: Image.Image) -> tuple[int, int]:
+def _size(image: Shown) -> tuple[int, int]:
     scale = min(PAGE_WIDTH / image.width, PAGE_HEIGHT / image.height)
     return round(image.width * scale), round(image.height * scale)
 
@@ -93,7 +94,12 @@ def _draw_row(image: Image.Image, draw: ImageDraw.ImageDraw, row: Row, top: int)
 
 
 def _place(
-    image: Image.Image, draw: ImageDraw.ImageDraw, picture: Thumbnail, left: int, top: int, otherwise: tuple[int, int]
+    image: Image.Image,
+    draw: ImageDraw.ImageDraw,
+    picture: Image.Image | None,
+    left: int,
+    top: int,
+    otherwise: tuple[int, int],
 ) -> None:
     if picture is None:
         draw.rounded_rectangle((left, top, left + otherwise[0], top + otherwise[1]), 6, None, LINE)

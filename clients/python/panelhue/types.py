@@ -232,6 +232,7 @@ class AddResult:
     failure: Failure | None = None  # set if rejected
     generation: int = 0
     timing: Timing = Timing()
+    notes: tuple[str, ...] = ()  # what was left out or guessed when it was decoded, a sentence each
 
 
 @dataclass(frozen=True)
@@ -371,6 +372,7 @@ class PageResult:
     weights_licence: str
     depth: int
     confidence: float | None = None
+    notes: tuple[str, ...] = ()  # what was left out or guessed when the page was decoded, a sentence each
 
 
 @dataclass(frozen=True)

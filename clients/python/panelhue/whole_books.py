@@ -53,8 +53,8 @@ def colorize_book(
     A page that fails is in the report, and the same call tries it again.
 
     Args:
-        book: a folder of pictures, a CBZ or one picture.
-        output: a folder, or a name that ends in ".cbz"; None: BOOK-colour beside the book.
+        book: whatever docs/BOOKS.md names: a folder of pictures, a CBZ, PDF or EPUB, one picture.
+        output: a name that ends in ".cbz" or ".pdf", or a folder; None: BOOK-colour beside the book.
         series: the series whose pool gives the colour; empty: none does.
         chapter: "12" or "10.5", or thousandths (12000); None: from folders, ComicInfo.xml or the book's name.
         grow: whether each finished page is added to the pool, for later chapters.
@@ -146,7 +146,7 @@ def ingest_book(
     """What became of a colour book: its pages are added to a series' pool. The same bytes again change nothing.
 
     Args:
-        book: a folder of pictures, a CBZ or one picture.
+        book: whatever docs/BOOKS.md names: a folder of pictures, a CBZ, PDF or EPUB, one picture.
         series: the series' id.
         chapter: of all pages: "12" or "10.5", thousandths (12000), or "none"; None: from folders, ComicInfo.xml or the
             book's name.

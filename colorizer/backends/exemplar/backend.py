@@ -69,6 +69,18 @@ class _Answer:
     held: Float64[np.ndarray, "m 2"]  # their chroma as those trees have it, trust applied
 
 
+@dataclass(frozen=True)
+class Guess:
+    """What references say of a page, at working size, before palette and hints."""
+
+    small: Float32[np.ndarray, "h w"]  # luma of the page, [0, 255]
+    chroma: Float32[np.ndarray, "h w 2"]
+    sure: Float32[np.ndarray, "h w"]  # [0, 1]
+    flat: Float32[np.ndarray, "h w"]  # share of matched flat regions in the chroma, [0, 1]
+    together: float  # share of the references that are of one chapter, the most that are
+    names: frozenset[str]  # of the references that gave colour
+
+
 class Exemplar:
     """Colours a page by what looked alike in its references; no weights, CPU, the same bits every time.
 
@@ -96,27 +108,42 @@ class Exemplar:
         self._shelf.clear()
 
     def _page(self, job: Job) -> Result:
-        trees = min(200, max(4, job.steps if job.steps is not None else self._settings.trees))
-        steps = trees + 5
+        steps = self.steps(job)
+        guess = self.guess(job)
+        job.progress(steps - 2, steps)
+        small = guess.small
+        scale = (small.shape[1] / job.page.shape[1], small.shape[0] / job.page.shape[0])
+        chroma = apply_palette(guess.chroma, small, guess.sure, job.palette)
+        chroma = apply_hints(chroma, small, job.hints, scale)
+        job.progress(steps - 1, steps)
+        pixels = _coloured(job.page, small, chroma, lambda: job.progress(steps - 1, steps))
+        job.progress(steps, steps)
+        return Result(pixels, _full_size(guess.sure, job.page.shape), _used(job, guess.names))
+
+    def guess(self, job: Job) -> Guess:
+        """The chroma that a page's references give it, before palette and hints; neutral without references.
+
+        Progress is told in as many steps as a whole page takes, and stops two short of them.
+        """
+        trees, steps = self._trees(job), self.steps(job)
         job.progress(0, steps)
         small = _shrunk(job.page)
-        chroma, sure = np.zeros((*small.shape, 2), np.float32), np.zeros(small.shape, np.float32)
-        used = np.zeros((len(job.context), max((len(c) for c in job.context), default=0)), bool)
         taught = [found for found in self._fetched(job, steps) if len(found.samples.chroma)]
         job.progress(1, steps)
-        if taught:
-            for i, corner in enumerate(job.context):
-                used[i, : len(corner)] = [hit.reference_id in {found.name for found in taught} for hit in corner]
-            chroma, sure = self._predict(job, small, taught, trees, steps)
-            small, chroma, sure = self._with_flats(job.page, taught, small, chroma, sure)
-        job.progress(trees + 3, steps)
-        scale = (small.shape[1] / job.page.shape[1], small.shape[0] / job.page.shape[0])
-        chroma = apply_palette(chroma, small, sure, job.palette)
-        chroma = apply_hints(chroma, small, job.hints, scale)
-        job.progress(trees + 4, steps)
-        pixels = _coloured(job.page, small, chroma, lambda: job.progress(trees + 4, steps))
-        job.progress(steps, steps)
-        return Result(pixels, _full_size(sure, job.page.shape), used)
+        names, together = frozenset(t.name for t in taught), _together([t.chapter for t in taught])
+        if not taught:
+            nothing = np.zeros(small.shape, np.float32)
+            return Guess(small, np.zeros((*small.shape, 2), np.float32), nothing, nothing, together, names)
+        chroma, sure = self._predict(job, small, taught, trees, steps)
+        small, chroma, sure, flat = self._with_flats(job.page, taught, small, chroma, sure)
+        return Guess(small, chroma, sure, flat, together, names)
+
+    def steps(self, job: Job) -> int:
+        """The steps in which a page's progress is told."""
+        return self._trees(job) + 5
+
+    def _trees(self, job: Job) -> int:
+        return min(200, max(4, job.steps if job.steps is not None else self._settings.trees))
 
     def _fetched(self, job: Job, steps: int) -> Iterator[Reference]:
         for item in self._shelf.fetch(job.context):
@@ -165,27 +192,33 @@ class Exemplar:
         small: Float32[np.ndarray, "h w"],
         chroma: Float32[np.ndarray, "h w 2"],
         sure: Float32[np.ndarray, "h w"],
-    ) -> tuple[Float32[np.ndarray, "h2 w2"], Float32[np.ndarray, "h2 w2 2"], Float32[np.ndarray, "h2 w2"]]:
-        """Luma, chroma and confidence with flat regions matched, at their finer size; as given where none is sure."""
+    ) -> tuple[
+        Float32[np.ndarray, "h2 w2"],
+        Float32[np.ndarray, "h2 w2 2"],
+        Float32[np.ndarray, "h2 w2"],
+        Float32[np.ndarray, "h2 w2"],
+    ]:
+        """Luma, chroma, confidence and share of flat regions, at their finer size; as given where none is sure."""
         scattered = _scattered([t.chapter for t in taught])
         groups = [t.chapter if scattered else i for i, t in enumerate(taught)]
         one_chapter = len({t.chapter for t in taught}) == 1
         fine = _shrunk(page, FLAT_AREA)
         apt = float(np.interp(flats.evenness(fine), _EVENNESS, (0.5 if one_chapter else 0.0, 1.0)))
+        nowhere = np.zeros(small.shape, np.float32)
         if apt == 0:
-            return small, chroma, sure
+            return small, chroma, sure, nowhere
         matched, expected = match.match(fine, [self._shelf.regions(t) for t in taught], groups)
         expected = expected * np.float32(apt)
         if expected.max() < _SILENT:
-            return small, chroma, sure
+            return small, chroma, sure, nowhere
         maps = np.concatenate([chroma, sure[..., None]], axis=2)
         maps = enlarge(maps, small, fine, 0, len(fine))
-        share = match.share(expected, maps[..., 2])[..., None]
-        value = maps[..., :2] + share * (matched - maps[..., :2])
+        share = match.share(expected, maps[..., 2])
+        value = maps[..., :2] + share[..., None] * (matched - maps[..., :2])
         value *= ((fine < WHITE) & (fine > BLACK))[..., None]
         weight = np.where(fine >= WHITE, 4.0, np.where(expected > 0, 2.0, 0.3)).astype(np.float32)
         value = smoothing.smooth(fine, value, weight, _FLAT_STRENGTH, _FLAT_SHARP, iterations=12)
-        return fine, value, np.maximum(maps[..., 2], expected)
+        return fine, value, np.maximum(maps[..., 2], expected), share
 
     def _ask(
         self,
@@ -244,6 +277,10 @@ def _scattered(chapters: list[int]) -> bool:
     return len(counts) >= _MANY and max(counts.values()) * 2 < len(chapters)
 
 
+def _together(chapters: list[int]) -> float:
+    return max(Counter(chapters).values()) / len(chapters) if chapters else 1.0
+
+
 def _seen(group: Int64[np.ndarray, " n"], turn: int, part: float, rng: np.random.Generator) -> Bool[np.ndarray, " n"]:
     """The samples that tree number `turn` learns from: some groups wholly, the others not at all."""
     groups = np.unique(group)
@@ -281,6 +318,13 @@ def _coloured(
         out[y : y + rows] = with_luma(strip, enlarge(chroma, small, strip, y, len(page)))
         told()
     return out
+
+
+def _used(job: Job, names: frozenset[str]) -> Bool[np.ndarray, "corners ranks"]:
+    used = np.zeros((len(job.context), max((len(c) for c in job.context), default=0)), bool)
+    for i, corner in enumerate(job.context):
+        used[i, : len(corner)] = [hit.reference_id in names for hit in corner]
+    return used
 
 
 def _full_size(sure: Float32[np.ndarray, "h w"], shape: tuple[int, ...]) -> UInt8[np.ndarray, "H W"]:

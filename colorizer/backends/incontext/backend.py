@@ -1,20 +1,23 @@
-"""The back-end itself: references to memories, windows of the page to chroma, chroma to the full page."""
+"""The back-end itself: a guess fitted on the references, a trained network beside it, and the mixture of both."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 from PIL import Image
 
 from colorizer.assembly import assemble, by_reference, working_size
-from colorizer.backends.incontext import tones
-from colorizer.backends.incontext.looks import CELL, drawn_of, look
+from colorizer.backends.exemplar import Exemplar
+from colorizer.backends.incontext import mixing, tones
+from colorizer.backends.incontext.looks import CELL, INK, PAPER, drawn_of, look
 from colorizer.backends.incontext.network import CHROMA, Network, Told
 from colorizer.backends.incontext.windows import Window, windows
 from colorizer.enlarging import enlarge
@@ -26,11 +29,12 @@ FOLDER = Path(__file__).parent / "model"  # the weights that come with the packa
 PAGE_AREA = 336 * 480  # working pixels of a window of the page
 REFERENCE_AREA = 336 * 480  # and of a reference
 MOST = 12  # references that a page looks at, best first
-# Tuned, see docs/decisions/0011-incontext.md.
-TONES = 0.5  # share of the regression on tones in the chroma; the rest is the network's
-GAIN = 1.0  # of the chroma
+TOGETHER = 0.7  # share of references of one chapter from which a context counts as one scene's
 _STRIP = 1 << 20  # page pixels finished at once
 _KEPT = 48  # references whose memories are kept; one takes about 3 MB
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -42,10 +46,11 @@ class _Known:
 
 
 class InContext:
-    """Colours a page from its references by attention; the same bits every time on one kind of processor.
+    """Colours a page from its references: what is fitted on them, and what a trained network sees in them, mixed.
 
-    The page is looked at as one window, or as several where it is long; see `windows`. What a reference says is worked
-    out once and kept until `close`, because the pages of a chapter share their references.
+    The same bits every time on one kind of processor, whatever the seed. The network looks at the page as one window,
+    or as several where it is long; see `windows`. What a reference says is worked out once and kept until `close`,
+    because the pages of a chapter share their references.
 
     Args:
         folder: of the model; the package's own when None.
@@ -53,12 +58,13 @@ class InContext:
     Raises:
         FailedState: WEIGHTS_MISSING, WEIGHTS_DAMAGED.
 
-    Cost: tried once on two shared cores, a page of 992 x 1401 takes 1.5 s with known references, 4 s with seven
-    new ones, and the process 1.3 GB. `benchmarks/default_speed.py` measures it properly.
+    Cost: `benchmarks/default_speed.py` measures it; see docs/BENCHMARKS.md.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
         self._network = Network(folder or FOLDER)
+        self._fitted = Exemplar()
+        self._beside = ThreadPoolExecutor(1)  # the network's work, which holds no lock, while the guess is fitted
         self._shelf: OrderedDict[bytes, _Known] = OrderedDict()
 
     def colorize(self, jobs: Sequence[Job]) -> Iterator[Result]:
@@ -69,26 +75,32 @@ class InContext:
     def close(self) -> None:
         """Free what was kept of references."""
         self._shelf.clear()
+        self._fitted.close()
+        self._beside.shutdown()
 
     def _page(self, job: Job) -> Result:
         found = dict(list(by_reference(job.context).items())[:MOST])
         parts = windows(job.page.shape[1], job.page.shape[0])
-        steps, done = len(found) + len(parts) + 2, 0
-        job.progress(0, steps)
-        told = []
-        for hits in found.values():
-            told.append(self._known(hits))
-            job.progress(done := done + 1, steps)
-        painted = []
-        for part in parts:
-            painted.append(self._paint(job.page, part, told))
-            job.progress(done := done + 1, steps)
-        chroma, sure, small = _joined(job.page, parts, painted)
-        chroma = _guided(job, chroma, sure, small)
-        job.progress(done := done + 1, steps)
-        pixels = _coloured(job, small, chroma, done, steps)
-        job.progress(steps, steps)
-        return Result(pixels, _full_size(sure, job.page.shape), _used(job, found))
+        fitting = _limited(job, found.keys())
+        steps = _Steps(job, len(found), self._fitted.steps(fitting), len(parts) + 2)
+        told = [steps.after(self._known(hits)) for hits in found.values()]
+        beside = [self._beside.submit(self._paint, job.page, part, told) for part in parts]
+        try:
+            guess = self._fitted.guess(steps.of_guess(fitting))
+            painted = [steps.after(window.result()) for window in beside]
+        finally:  # a page that is cancelled leaves nothing running
+            wait([window for window in beside if not window.cancel()])
+        maps, luma = _joined(job.page, parts, painted)
+        small = guess.small
+        maps = enlarge(maps, luma, small, 0, len(small))
+        drawn = ((small < PAPER) & (small > INK))[..., None]
+        shares = mixing.SCATTERED if guess.together < TOGETHER else mixing.TOGETHER
+        chroma = mixing.mixed(guess.chroma, maps[..., :2] * drawn, maps[..., 2:] * drawn, guess.flat, shares)
+        chroma = _guided(job, chroma, guess.sure, small)
+        steps.after(None)
+        pixels = _coloured(job, small, chroma, steps.again)
+        steps.rest()
+        return Result(pixels, _full_size(guess.sure, job.page.shape), _used(job, found))
 
     def _known(self, hits: Sequence[Hit]) -> _Known:
         picture, known = assemble(hits, REFERENCE_AREA, CELL)
@@ -106,21 +118,57 @@ class InContext:
         sums = tones.learn(tones.waves(seen, luma), chroma, tones.known_weight(drawn, known))
         return _Known(self._network.tell(seen, chroma / np.float32(CHROMA), drawn, known), sums)
 
-    def _paint(
-        self, page: GreyPage, part: Window, told: Sequence[_Known]
-    ) -> tuple[Float32[np.ndarray, "h2 w2 2"], Float32[np.ndarray, "h2 w2"]]:
-        """Chroma and confidence of one window at half its working size."""
+    def _paint(self, page: GreyPage, part: Window, told: Sequence[_Known]) -> Float32[np.ndarray, "h2 w2 4"]:
+        """The network's and the regression's chroma of one window, at half its working size."""
         cut = page[part.y0 : part.y1, part.x0 : part.x1]
         size = working_size(cut.shape[1], cut.shape[0], PAGE_AREA, CELL)
         luma = _shrunk(cut, size)
         seen = look(luma)
-        chroma, sure = self._network.paint(seen, [t.told for t in told])
+        chroma, _ = self._network.paint(seen, [t.told for t in told])
         cells = (size[1] // tones.CELL, size[0] // tones.CELL)
         by_tone = tones.predict(tones.waves(seen, luma), [t.tones for t in told], cells)
         half = (size[0] // 2, size[1] // 2)
-        smooth = np.stack([_resized(by_tone[..., i], half) for i in (0, 1)], axis=-1)
-        mixed = (chroma + np.float32(TONES) * (smooth - chroma)) * np.float32(GAIN)
-        return np.asarray(mixed, np.float32), _resized(sure, half).clip(0, 1)
+        smooth = [_resized(by_tone[..., i], half) for i in (0, 1)]
+        return np.concatenate([chroma, np.stack(smooth, axis=-1)], axis=-1)
+
+
+class _Steps:
+    """Progress of one page: its references, the guess's own steps, and those after it."""
+
+    def __init__(self, job: Job, before: int, guess: int, after: int) -> None:
+        self._job, self._before, self._done = job, before, 0
+        self._all = before + guess + after
+        self.again()
+
+    def of_guess(self, job: Job) -> Job:
+        """`job`, whose steps count between the references and the rest."""
+
+        def told(done: int, _: int) -> None:
+            self._done = self._before + done
+            self.again()
+
+        return replace(job, progress=told)
+
+    def after(self, result: T) -> T:
+        """Counts one step more, and gives back what came of it."""
+        self._done += 1
+        self.again()
+        return result
+
+    def rest(self) -> None:
+        """The page is done."""
+        self._done = self._all
+        self.again()
+
+    def again(self) -> None:
+        """Tells the steps so far once more, so that a page can be cancelled in a long one."""
+        self._job.progress(self._done, self._all)
+
+
+def _limited(job: Job, names: Collection[str]) -> Job:
+    """The job with these references alone, for the fitted guess; it draws the same whatever the seed."""
+    context = tuple(tuple(hit for hit in corner if hit.reference_id in names) for corner in job.context)
+    return Job(job.page, context)
 
 
 def _shrunk(page: UInt8[np.ndarray, "H W"], size: tuple[int, int]) -> Float32[np.ndarray, "sh sw"]:
@@ -129,26 +177,21 @@ def _shrunk(page: UInt8[np.ndarray, "H W"], size: tuple[int, int]) -> Float32[np
 
 
 def _joined(
-    page: UInt8[np.ndarray, "H W"],
-    parts: Sequence[Window],
-    painted: Sequence[tuple[Float32[np.ndarray, "_h _w 2"], Float32[np.ndarray, "_h _w"]]],
-) -> tuple[Float32[np.ndarray, "h w 2"], Float32[np.ndarray, "h w"], Float32[np.ndarray, "h w"]]:
-    """Chroma, confidence and luma of the whole page at half of working size; windows fade into each other."""
+    page: UInt8[np.ndarray, "H W"], parts: Sequence[Window], painted: Sequence[Float32[np.ndarray, "_h _w 4"]]
+) -> tuple[Float32[np.ndarray, "h w 4"], Float32[np.ndarray, "h w"]]:
+    """What was painted and the luma of the whole page, at half of working size; windows fade into each other."""
     if len(parts) == 1:
-        chroma, sure = painted[0]
-        return chroma, sure, _shrunk(page, (sure.shape[1], sure.shape[0]))
-    scale = painted[0][1].shape[1] / (parts[0].x1 - parts[0].x0)
+        return painted[0], _shrunk(page, (painted[0].shape[1], painted[0].shape[0]))
+    scale = painted[0].shape[1] / (parts[0].x1 - parts[0].x0)
     width, height = (max(1, round(side * scale)) for side in (page.shape[1], page.shape[0]))
-    total, weights = np.zeros((height, width, 3), np.float32), np.zeros((height, width, 1), np.float32)
-    for part, (chroma, sure) in zip(parts, painted, strict=True):
+    total, weights = np.zeros((height, width, 4), np.float32), np.zeros((height, width, 1), np.float32)
+    for part, maps in zip(parts, painted, strict=True):
         x0, x1, y0, y1 = (min(limit, round(at * scale)) for at, limit in _edges(part, width, height))
         weight = part.fading(x1 - x0, y1 - y0)[..., None]
-        maps = [*chroma.transpose(2, 0, 1), sure]
-        fitted = np.stack([_resized(m, (x1 - x0, y1 - y0)) for m in maps], axis=-1)
+        fitted = np.stack([_resized(m, (x1 - x0, y1 - y0)) for m in maps.transpose(2, 0, 1)], axis=-1)
         total[y0:y1, x0:x1] += weight * fitted
         weights[y0:y1, x0:x1] += weight
-    total /= weights
-    return np.ascontiguousarray(total[..., :2]), np.ascontiguousarray(total[..., 2]), _shrunk(page, (width, height))
+    return total / weights, _shrunk(page, (width, height))
 
 
 def _edges(part: Window, width: int, height: int) -> tuple[tuple[int, int], ...]:
@@ -172,7 +215,7 @@ def _guided(
 
 
 def _coloured(
-    job: Job, small: Float32[np.ndarray, "h w"], chroma: Float32[np.ndarray, "h w 2"], done: int, steps: int
+    job: Job, small: Float32[np.ndarray, "h w"], chroma: Float32[np.ndarray, "h w 2"], told: Callable[[], None]
 ) -> UInt8[np.ndarray, "H W 3"]:
     """The page with the small picture's chroma, strip by strip."""
     page = job.page
@@ -181,7 +224,7 @@ def _coloured(
     for y in range(0, len(page), rows):
         strip = page[y : y + rows]
         out[y : y + rows] = with_luma(strip, enlarge(chroma, small, strip, y, len(page)))
-        job.progress(done, steps)
+        told()
     return out
 
 

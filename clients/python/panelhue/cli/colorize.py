@@ -25,14 +25,16 @@ from panelhue.cli.common import (
     print_json,
     swatches,
 )
+from panelhue.cli.reading import BOOK_HELP, RightToLeft, Spreads, SpreadsOption, read_book, reading_of
 
 if TYPE_CHECKING:
     from panelhue import types as t
     from panelhue.books import Book, Page
     from panelhue.colorizer_client import ColorizerClient
-    from panelhue.jobs import Plan, Run, Workspace
+    from panelhue.jobs import Plan, Run
     from panelhue.journal import Done, Journal
     from panelhue.retrieval_client import RetrievalClient
+    from panelhue.workspaces import Workspace
 
 
 class Format(StrEnum):
@@ -64,7 +66,7 @@ class Tally:
 
 
 def colorize(
-    book: Annotated[Path, typer.Argument(metavar="BOOK", help="A folder of pictures, a CBZ or a picture.")],
+    book: Annotated[Path, typer.Argument(metavar="BOOK", help=BOOK_HELP)],
     series: Annotated[str, typer.Option("--series", "-s", help="The series whose pool gives the colour.")] = "",
     chapter: Annotated[
         str | None,
@@ -73,7 +75,9 @@ def colorize(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="A folder, or a name that ends in .cbz. Unset: BOOK-colour beside the book."
+            "--output",
+            "-o",
+            help="A name that ends in .cbz or .pdf, or a folder. Unset: BOOK-colour beside the book, of its kind.",
         ),
     ] = None,
     backend: Annotated[str, typer.Option(help="See `panelhue backends`; unset: the server's default.")] = "",
@@ -97,7 +101,10 @@ def colorize(
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same picture.")] = 0,
     steps: Annotated[int, typer.Option(min=0, max=1000, help="Steps of a page; 0: the back-end's own number.")] = 0,
     chroma_only: Annotated[
-        bool, typer.Option("--chroma-only", help="Only the colour, as a layer to multiply with the line art.")
+        bool,
+        typer.Option(
+            "--chroma-only", help='Only the colour, as a transparent layer over the line art, in the mode "Color".'
+        ),
     ] = False,
     format_: Annotated[Format, typer.Option("--format", help="Of the finished pages; webp is lossless.")] = Format.png,
     quality: Annotated[int, typer.Option(min=1, max=100, help="Of JPEG.")] = 92,
@@ -119,6 +126,8 @@ def colorize(
         ),
     ] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help='A parameter of the back-end, "name=value".')] = None,
+    spreads: SpreadsOption = Spreads.keep,
+    right_to_left: RightToLeft = None,
     context: Annotated[
         Fetcher, typer.Option(help="Who fetches the contexts; auto: the server if it can.")
     ] = Fetcher.auto,
@@ -134,24 +143,24 @@ def colorize(
     A page that fails is told at the end (exit code 1), and the same command tries it again.
     """
     from panelhue import types as t
-    from panelhue.books import open_book
     from panelhue.chapters import chapter_of
     from panelhue.colorizer_client import ColorizerClient
     from panelhue.errors import UsageError
-    from panelhue.jobs import Run, checked_target, workspace_of
+    from panelhue.jobs import Run
     from panelhue.journal import Journal
     from panelhue.outputs import ENDINGS, output_names
     from panelhue.palettes import MOST, joined
     from panelhue.retrieval_client import RetrievalClient
+    from panelhue.workspaces import checked_target, default_target, workspace_of
 
     if grow and (not series or chroma_only):
         raise UsageError("--grow needs --series, and finished pages rather than --chroma-only")
     if chroma_only and format_ is not Format.png:
         raise UsageError("--chroma-only is written as PNG; leave --format away")
-    target = output or book.with_name(
-        f"{book.resolve().stem}-colour{'.cbz' if book.is_file() and _is_archive(book) else ''}"
-    )
+    target = output or default_target(book)
     checked_target(book, target)
+    if chroma_only and target.suffix.lower() == ".pdf":
+        raise UsageError("a layer of colour needs its transparency; choose a folder or a name that ends in .cbz")
     options = t.ColorizeOptions(
         backend=backend,
         media_type=f"image/{format_.value}",
@@ -166,9 +175,7 @@ def colorize(
     )
     limit = _Limit(max_chapter, max_depth, tuple(tag or ()), tuple(not_tag or ()), hits)
     with ExitStack() as stack:
-        opened = stack.enter_context(open_book(book))
-        for text in opened.notes:
-            note(text)
+        opened = stack.enter_context(read_book(book, spreads, right_to_left))
         said = chapter_of(chapter) if chapter else None
         groups = _by_chapter(opened, said)
         if grow and None in groups:
@@ -185,10 +192,11 @@ def colorize(
         names = output_names([page.name for page in opened.pages], ENDINGS[f"image/{format_.value}"])
         run = Run(place, journal, front, pools if series else None)
         run.check_outputs(list(names.values()), overwrite)
+        journal.read_as(reading_of(opened, spreads))
         plans = [_plan(pages, names, of, options, series, grow, here, limit) for of, pages in groups.items()]
         tally = Tally(pages=len(opened.pages))
         _run(run, plans, tally)
-        _finish(run, opened, place, names, tally)
+        _finish(run, opened, names, tally)
         sheets = _sheet(opened, place, journal, names, series, pools) if sheet else []
     _report(target, tally, sheets, json)
     if tally.failures or tally.not_grown:
@@ -202,10 +210,6 @@ class _Limit:
     any_tags: tuple[str, ...]
     none_tags: tuple[str, ...]
     hits: int
-
-
-def _is_archive(book: Path) -> bool:
-    return book.suffix.lower() in (".cbz", ".zip")
 
 
 def _by_chapter(book: Book, said: int | None) -> dict[int | None, list[Page]]:
@@ -292,17 +296,10 @@ def _count(step: object, tally: Tally) -> None:
         tally.failures[step.key] = step.failure
 
 
-def _finish(run: Run, book: Book, place: Workspace, names: dict[str, str], tally: Tally) -> None:
-    from panelhue.comicinfo import NAME
-    from panelhue.outputs import write_whole
-
-    if not tally.done:
-        return
-    if place.is_archive:
-        ready = [names[page.name] for page in book.pages if page.name in tally.done]
+def _finish(run: Run, book: Book, names: dict[str, str], tally: Tally) -> None:
+    ready = [names[page.name] for page in book.pages if page.name in tally.done]
+    if ready:
         run.pack(book, ready, whole=len(ready) == len(book.pages))
-    elif book.comic_info is not None:
-        write_whole(place.pages / NAME, book.comic_info.raw)
 
 
 def _sheet(
@@ -348,5 +345,8 @@ def _report(target: Path, tally: Tally, sheets: list[Path], json: bool) -> None:
         out().print(f"contact sheet: {escaped(path)}", soft_wrap=True)
     for licence in sorted({one.weights_licence for one in tally.done.values()} - {""}):
         out().print(f"made with weights under: {escaped(licence)}", soft_wrap=True)
+    for page, done in tally.done.items():
+        for text in done.notes:
+            note(f"{page}: {text}")
     for page, why in _failures(tally):
         complain(f"{page}: {why}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
@@ -49,19 +50,28 @@ def complain(message: str, hint: bool = False) -> None:
     from rich.text import Text
 
     style, word = ("dim", "hint: ") if hint else ("bold red", "error: ")
-    err().print(Text.assemble((word, style), message), soft_wrap=True)
+    err().print(Text.assemble((word, style), printable(message)), soft_wrap=True)
 
 
 def note(message: str) -> None:
     """Prints a note on standard error, as it is."""
     from rich.text import Text
 
-    err().print(Text.assemble(("note: ", "yellow"), message), soft_wrap=True)
+    err().print(Text.assemble(("note: ", "yellow"), printable(message)), soft_wrap=True)
+
+
+_UNPRINTABLE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """The text with what would steer a terminal, or is no Unicode, as its number."""
+    return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def print_json(value: object) -> None:
     """Prints dataclasses, mappings and lists as JSON."""
-    typer.echo(json.dumps(value, default=plain, indent=2, ensure_ascii=False))
+    text = json.dumps(value, default=plain, indent=2, ensure_ascii=False)
+    typer.echo(_UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text))  # which is how JSON escapes them
 
 
 def plain(value: object) -> Any:
@@ -92,7 +102,7 @@ def escaped(text: object) -> str:
     """A text in which rich sees no markup."""
     from rich.markup import escape
 
-    return escape(str(text))
+    return escape(printable(str(text)))
 
 
 def sized(count: float) -> str:

@@ -84,6 +84,11 @@ class PanelhueGroup(TyperGroup):
                 )
             code = 2 if isinstance(error, UsageError | BookError) else 3 if isinstance(error, Unavailable) else 4
             raise typer.Exit(code) from error
+        except BrokenPipeError:
+            raise  # nobody reads on, which is no fault
+        except (OSError, UnicodeError) as error:  # a disk that is full, a folder that may not be written, a name
+            complain(f"{error}; what was finished until then is kept")
+            raise typer.Exit(2) from error
         except KeyboardInterrupt as error:
             complain("interrupted")
             raise typer.Exit(130) from error

@@ -20,6 +20,7 @@ from panelhue.cli.common import (
     print_json,
     table,
 )
+from panelhue.cli.reading import BOOK_HELP, RightToLeft, Spreads, SpreadsOption, read_book
 
 if TYPE_CHECKING:
     from panelhue.books import Book
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def ingest(
-    books: Annotated[list[Path], typer.Argument(metavar="BOOK…", help="Folders of pictures, CBZ files or pictures.")],
+    books: Annotated[list[Path], typer.Argument(metavar="BOOK…", help=BOOK_HELP)],
     series: Annotated[str, typer.Option("--series", "-s", help="The series' id.")],
     chapter: Annotated[
         str | None,
@@ -38,20 +39,18 @@ def ingest(
     ] = None,
     tag: Annotated[list[str] | None, typer.Option(help="Tag of all pages. Repeatable.")] = None,
     create: Annotated[bool, typer.Option("--create", help="Makes the series first if there is none.")] = False,
+    spreads: SpreadsOption = Spreads.keep,
+    right_to_left: RightToLeft = None,
     retrieval: RetrievalTarget = RETRIEVAL_DEFAULT,
     json: AsJson = False,
 ) -> None:
     """Adds colour pages to a series' pool. The same bytes again change nothing. Exits with 1 if a page was rejected."""
     from contextlib import ExitStack
 
-    from panelhue.books import open_book
     from panelhue.retrieval_client import RetrievalClient
 
     with ExitStack() as stack:
-        opened = [stack.enter_context(open_book(path)) for path in books]
-        for book in opened:
-            for text in book.notes:
-                note(f"{book.path.name}: {text}")
+        opened = [stack.enter_context(read_book(path, spreads, right_to_left)) for path in books]
         files = [file for place, book in enumerate(opened) for file in _files(place, book, chapter, tag or [])]
         if chapter is None and (missing := sum(file.chapter is None for file in files)):
             note(f"{missing} of {len(files)} pages are of no chapter, so every chapter may use them; see --chapter")
@@ -66,12 +65,13 @@ def ingest(
 
 def _files(place: int, book: Book, chapter: str | None, tags: list[str]) -> Iterator[ReferenceFile]:
     from panelhue.chapters import chapter_of
+    from panelhue.folders import shown
     from panelhue.types import Provenance, ReferenceFile
 
     said = None if chapter in (None, "none") else chapter_of(chapter or "")
     for page in book.pages:
         of_page = said if chapter is not None else page.chapter if page.chapter is not None else book.chapter
-        source = f"{book.path.name}/{page.name}".encode()[-1024:].decode(errors="ignore")
+        source = shown(f"{book.path.name}/{page.name}").encode()[-1024:].decode(errors="ignore")
         yield ReferenceFile(
             name=f"{place}/{page.name}",
             data=page.read,
@@ -118,6 +118,7 @@ def _report(books: list[Book], results: list[AddResult], json: bool) -> None:
                     "reference_id": result.reference.id if result.reference else None,
                     "failure": result.failure,
                     "generation": result.generation,
+                    "notes": result.notes,
                 }
                 for result in results
             ]
@@ -130,5 +131,7 @@ def _report(books: list[Book], results: list[AddResult], json: bool) -> None:
         rows.add_row(escaped(book.path.name or book.path.resolve().name), *map(str, counts))
     out().print(rows)
     for result in results:
+        for text in result.notes:
+            note(f"{result.name.partition('/')[2]}: {text}")
         if result.failure is not None:
             complain(f"{result.name.partition('/')[2]}: {result.failure.reason}: {result.failure.message}")

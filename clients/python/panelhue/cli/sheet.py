@@ -18,18 +18,19 @@ def sheet(
     json: AsJson = False,
 ) -> None:
     """Makes the contact sheet: grey, result, and the references that gave colour, as an HTML page and PNGs."""
-    from panelhue.books import open_book
+    from panelhue.cli.reading import Spreads, read_book
     from panelhue.errors import UsageError
-    from panelhue.jobs import workspace_of
-    from panelhue.journal import read_journal
+    from panelhue.journal import read_run
     from panelhue.retrieval_client import RetrievalClient
     from panelhue.sheet import make_sheet
+    from panelhue.workspaces import workspace_of
 
     place = workspace_of(output)
-    done = {one.page: one for one in read_journal(place.state)}
+    done, split = read_run(place.state)
     if not done:
         raise UsageError(f"`panelhue colorize` has finished no page in {output}")
-    with open_book(book) as opened, RetrievalClient(retrieval) as client:
+    spreads = Spreads.keep if split is None else Spreads.split
+    with read_book(book, spreads, split) as opened, RetrievalClient(retrieval) as client:
         paths = make_sheet(opened, place, done, series, client)
     if json:
         print_json([str(path) for path in paths])

@@ -277,7 +277,7 @@ class PageProgress(_message.Message):
     def __init__(self, page_key: _Optional[str] = ..., step: _Optional[int] = ..., steps: _Optional[int] = ...) -> None: ...
 
 class PageResult(_message.Message):
-    __slots__ = ("page_key", "backend", "backend_version", "seed", "references", "generation", "timing", "already_colour", "sha256", "weights_licence", "depth", "confidence")
+    __slots__ = ("page_key", "backend", "backend_version", "seed", "references", "generation", "timing", "already_colour", "sha256", "weights_licence", "depth", "confidence", "notes")
     PAGE_KEY_FIELD_NUMBER: _ClassVar[int]
     BACKEND_FIELD_NUMBER: _ClassVar[int]
     BACKEND_VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -290,6 +290,7 @@ class PageResult(_message.Message):
     WEIGHTS_LICENCE_FIELD_NUMBER: _ClassVar[int]
     DEPTH_FIELD_NUMBER: _ClassVar[int]
     CONFIDENCE_FIELD_NUMBER: _ClassVar[int]
+    NOTES_FIELD_NUMBER: _ClassVar[int]
     page_key: str
     backend: str
     backend_version: str
@@ -302,7 +303,8 @@ class PageResult(_message.Message):
     weights_licence: str
     depth: int
     confidence: float
-    def __init__(self, page_key: _Optional[str] = ..., backend: _Optional[str] = ..., backend_version: _Optional[str] = ..., seed: _Optional[int] = ..., references: _Optional[_Iterable[_Union[_common_pb2.Hit, _Mapping]]] = ..., generation: _Optional[int] = ..., timing: _Optional[_Union[_common_pb2.Timing, _Mapping]] = ..., already_colour: bool = ..., sha256: _Optional[str] = ..., weights_licence: _Optional[str] = ..., depth: _Optional[int] = ..., confidence: _Optional[float] = ...) -> None: ...
+    notes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, page_key: _Optional[str] = ..., backend: _Optional[str] = ..., backend_version: _Optional[str] = ..., seed: _Optional[int] = ..., references: _Optional[_Iterable[_Union[_common_pb2.Hit, _Mapping]]] = ..., generation: _Optional[int] = ..., timing: _Optional[_Union[_common_pb2.Timing, _Mapping]] = ..., already_colour: bool = ..., sha256: _Optional[str] = ..., weights_licence: _Optional[str] = ..., depth: _Optional[int] = ..., confidence: _Optional[float] = ..., notes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class PageError(_message.Message):
     __slots__ = ("page_key", "failure")

@@ -236,7 +236,7 @@ class ReferenceHeader(_message.Message):
     def __init__(self, picture: _Optional[_Union[_common_pb2.PictureHeader, _Mapping]] = ..., reference: _Optional[_Union[Reference, _Mapping]] = ...) -> None: ...
 
 class AddReferencesResponse(_message.Message):
-    __slots__ = ("key", "status", "reference", "failure", "generation", "timing")
+    __slots__ = ("key", "status", "reference", "failure", "generation", "timing", "notes")
     class Status(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATUS_UNSPECIFIED: _ClassVar[AddReferencesResponse.Status]
@@ -253,13 +253,15 @@ class AddReferencesResponse(_message.Message):
     FAILURE_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     TIMING_FIELD_NUMBER: _ClassVar[int]
+    NOTES_FIELD_NUMBER: _ClassVar[int]
     key: str
     status: AddReferencesResponse.Status
     reference: Reference
     failure: _common_pb2.Failure
     generation: int
     timing: _common_pb2.Timing
-    def __init__(self, key: _Optional[str] = ..., status: _Optional[_Union[AddReferencesResponse.Status, str]] = ..., reference: _Optional[_Union[Reference, _Mapping]] = ..., failure: _Optional[_Union[_common_pb2.Failure, _Mapping]] = ..., generation: _Optional[int] = ..., timing: _Optional[_Union[_common_pb2.Timing, _Mapping]] = ...) -> None: ...
+    notes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, key: _Optional[str] = ..., status: _Optional[_Union[AddReferencesResponse.Status, str]] = ..., reference: _Optional[_Union[Reference, _Mapping]] = ..., failure: _Optional[_Union[_common_pb2.Failure, _Mapping]] = ..., generation: _Optional[int] = ..., timing: _Optional[_Union[_common_pb2.Timing, _Mapping]] = ..., notes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ListReferencesRequest(_message.Message):
     __slots__ = ("series_id", "bound", "page_size", "page_token")
