@@ -85,7 +85,7 @@ image: dev  ## the image of the contract that `make check` compares with; only a
 	cd protos && ../$(BIN)/buf build -o released.binpb
 
 .PHONY: bench-quality bench-recall bench-serving bench-peers bench-residency bench-growth bench-kills bench-retrieval-gpu
-.PHONY: bench-colorflow bench-colorflow-memory bench-colorflow-gpu bench-references bench-speed bench-scoreboard bench-hostile
+.PHONY: bench-chapter-kills bench-colorflow bench-colorflow-memory bench-colorflow-gpu bench-references bench-speed bench-scoreboard bench-hostile
 bench-quality: dev  ## colour error on COMICS=DIR through the real servers
 	$(BIN)/python -m benchmarks.comic_quality --comics $(COMICS)
 bench-recall: dev  ## does a degraded page find itself; COMICS=DIR; see --help for open_clip
@@ -100,6 +100,8 @@ bench-growth: dev  ## a thousand chapters appended to one pool while searches ru
 	$(BIN)/python -m benchmarks.growth $(ARGS)
 bench-kills: dev  ## a hundred kills of the retrieval server while it writes; fails if anything was lost
 	$(BIN)/python -m benchmarks.kills $(ARGS)
+bench-chapter-kills: dev  ## fifty kills of `panelhue colorize`, and the same command again; fails if a page was repeated
+	$(BIN)/python -m benchmarks.chapter_kills $(ARGS)
 bench-hostile: dev  ## hundreds of hostile files through the real commands, then a fuzz run; fails at any fault; ARGS=--resume
 	$(BIN)/python -m benchmarks.hostile $(ARGS)
 bench-references: dev  ## the gain with the right references, with another series', and with none; COMICS=DIR

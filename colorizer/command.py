@@ -54,6 +54,7 @@ def serve(
     show: Annotated[
         bool, typer.Option("--show-settings", help="Print every setting and its meaning, and stop.")
     ] = False,
+    json: Annotated[bool, typer.Option("--json", help="With --show-settings: print them as JSON.")] = False,
 ) -> None:
     """Serve the colouriser: grey pages and their references in, coloured pages out, by any installed back-end.
 
@@ -65,7 +66,7 @@ def serve(
     from serving.settings import explain, launch, pair
 
     if show:
-        explain(ColorizerSettings)
+        explain(ColorizerSettings, as_json=json)
         return
     flags: dict[str, object] = {
         "retrieval": retrieval,

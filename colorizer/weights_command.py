@@ -80,6 +80,7 @@ def fetch(
     accept_licence: Annotated[
         bool, typer.Option("--accept-licence", help="I have read the licences below, and my use is non-commercial.")
     ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print where everything is as JSON, and nothing else.")] = False,
 ) -> None:
     """Downloads the weights into a folder, after showing sizes and licences; what is there already stays.
 
@@ -91,7 +92,10 @@ def fetch(
 
     with _explained():
         parts = parts_of(style or _all_styles(), text=text)
-        fetched(Hub(), folder, parts, hub_names(model, base), accepted=accept_licence)
+        homes = fetched(Hub(), folder, parts, hub_names(model, base), accepted=accept_licence)
+    if json:
+        typer.echo(_json({"folder": str(folder), "homes": {home: str(path) for home, path in homes.items()}}))
+        return
     typer.echo(f"everything is in {folder}; `panelhue weights check {folder}` looks at every key")
 
 

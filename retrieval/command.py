@@ -35,6 +35,7 @@ def serve(
     show: Annotated[
         bool, typer.Option("--show-settings", help="Print every setting and its meaning, and stop.")
     ] = False,
+    json: Annotated[bool, typer.Option("--json", help="With --show-settings: print them as JSON.")] = False,
 ) -> None:
     """Serve the pools of colour references: one persistent, searchable pool per series.
 
@@ -50,7 +51,7 @@ def serve(
     from serving.settings import explain, launch
 
     if show:
-        explain(RetrievalSettings)
+        explain(RetrievalSettings, as_json=json)
         return
     flags = {"data_dir": data, "listen": listen, "embedder": embedder, "workers": workers, "ready_file": ready_file}
     launch(RetrievalSettings, run, flags, setting or (), config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextvars import ContextVar
 from pathlib import Path
@@ -66,11 +67,21 @@ class ServerSettings(BaseSettings):
         return ServeSettings(**{name: getattr(self, name) for name in ServeSettings.model_fields})
 
 
-def explain(model: type[ServerSettings]) -> None:
+def explain(model: type[ServerSettings], *, as_json: bool = False) -> None:
     """Prints every setting with its default and its meaning."""
-    for name, field in model.model_fields.items():
-        default = "required" if field.is_required() else field.get_default(call_default_factory=True)
-        typer.echo(f"{name} = {default}\n    {field.description}")
+    defaults = {
+        name: "required" if field.is_required() else field.get_default(call_default_factory=True)
+        for name, field in model.model_fields.items()
+    }
+    if as_json:
+        facts = {
+            name: {"default": default, "meaning": model.model_fields[name].description}
+            for name, default in defaults.items()
+        }
+        typer.echo(json.dumps(facts, indent=2, default=str, ensure_ascii=False))
+        return
+    for name, default in defaults.items():
+        typer.echo(f"{name} = {default}\n    {model.model_fields[name].description}")
 
 
 def launch(

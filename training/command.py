@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -32,6 +33,7 @@ Minutes = Annotated[
 Steps = Annotated[int | None, typer.Option(min=1, help="Optimiser steps in all. [default: the recipe's own number]")]
 Seed = Annotated[int, typer.Option(min=0, help="Of everything that is drawn.")]
 Device = Annotated[str, typer.Option(help='"auto" (a GPU where there is one), "cpu", "cuda", "cuda:1" …')]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON at the end, and nothing else on standard output.")]
 Again = Annotated[
     bool | None,
     typer.Option(
@@ -52,9 +54,10 @@ def patchnet(
     seed: Seed = 0,
     device: Device = "auto",
     again: Again = None,
+    json: Json = False,
 ) -> None:
     """The patch encoder, which finds a grey patch's colour twin."""
-    _run("training.patchnet.recipe", _asked(data, out, minutes, steps, seed, device, again))
+    _run("training.patchnet.recipe", _asked(data, out, minutes, steps, seed, device, again, json))
 
 
 @train_app.command()
@@ -66,9 +69,10 @@ def incontext(
     seed: Seed = 0,
     device: Device = "auto",
     again: Again = None,
+    json: Json = False,
 ) -> None:
     """The in-context colouriser, which colours a page from retrieved patches."""
-    _run("training.incontext.recipe", _asked(data, out, minutes, steps, seed, device, again))
+    _run("training.incontext.recipe", _asked(data, out, minutes, steps, seed, device, again, json))
 
 
 Base = Annotated[
@@ -127,6 +131,7 @@ def guider(
     seed: Seed = 0,
     device: Device = "auto",
     again: Again = None,
+    json: Json = False,
 ) -> None:
     """ColorFlow's colour guider and the LoRA of its backbone, on a base model's weights."""
     own: dict[str, Any] = {
@@ -139,7 +144,7 @@ def guider(
     }
     own |= {"batch": batch, "rate": rate, "warm_up": warm_up, "begin": begin, "guides": guides, "repeat": repeat}
     own |= {"base": base, "style": style, "size": size, "precision": precision, "accept_licence": accept_licence}
-    _run_colorflow("guider", own, _asked(data, out, minutes, steps, seed, device, again))
+    _run_colorflow("guider", own, _asked(data, out, minutes, steps, seed, device, again, json))
 
 
 @train_app.command()
@@ -166,12 +171,13 @@ def gsrp(
     seed: Seed = 0,
     device: Device = "auto",
     again: Again = None,
+    json: Json = False,
 ) -> None:
     """The fusion network of ColorFlow's refinement, under a base model's VAE."""
     own: dict[str, Any] = {"crop": crop, "edges": edges, "accept_licence": accept_licence, "precision": precision}
     own |= {"batch": batch, "rate": rate, "warm_up": warm_up, "begin": begin, "guides": guides, "repeat": repeat}
     own |= {"base": base, "style": style, "size": size}
-    _run_colorflow("fusion", own, _asked(data, out, minutes, steps, seed, device, again))
+    _run_colorflow("fusion", own, _asked(data, out, minutes, steps, seed, device, again, json))
 
 
 def _run_colorflow(which: str, own: dict[str, Any], asked: dict[str, Any]) -> None:
@@ -186,7 +192,14 @@ def _run_colorflow(which: str, own: dict[str, Any], asked: dict[str, Any]) -> No
 
 
 def _asked(
-    data: Path, out: Path, minutes: float | None, steps: int | None, seed: int, device: str, again: bool | None
+    data: Path,
+    out: Path,
+    minutes: float | None,
+    steps: int | None,
+    seed: int,
+    device: str,
+    again: bool | None,
+    json: bool,
 ) -> dict[str, Any]:
     start: Start = "auto" if again is None else "resume" if again else "fresh"
     return {
@@ -197,6 +210,7 @@ def _asked(
         "seed": seed,
         "device": device,
         "start": start,
+        "json": json,
     }
 
 
@@ -210,10 +224,11 @@ def _run(
 
     Args:
         module: has `train(options)`, or `train(options, settings)` where `settings` is given.
-        asked: the fields of `Options`.
+        asked: the fields of `Options`, and `json`: whether the end is told as JSON.
         settings: makes the recipe's own settings; refused ones are told before anything heavy is imported.
         also: libraries that it needs besides NEEDED.
     """
+    as_json = asked.pop("json")
     with _explained():
         _require_extra(also)
         from training.options import Options
@@ -222,7 +237,7 @@ def _run(
         recipe = import_module(module)
         with _watched() as report:
             recipe.train(Options(**asked, report=report), *own)
-    typer.echo(f"done: {asked['out']}")
+    typer.echo(json.dumps({"out": str(asked["out"])}) if as_json else f"done: {asked['out']}")
 
 
 def _require_extra(also: tuple[str, ...]) -> None:

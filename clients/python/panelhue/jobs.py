@@ -5,17 +5,18 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from panelhue import types as t
 from panelhue.books import Book, Page
-from panelhue.chapters import chapter_text
 from panelhue.colorizer_client import WINDOW, ColorizerClient
-from panelhue.errors import BookError, NotFound, Overloaded, ServerError, Unavailable, UsageError
-from panelhue.journal import Done, Journal, fingerprint, hits_of
-from panelhue.outputs import inside, sha256_of, write_whole
+from panelhue.errors import BookError, Overloaded, ServerError, Unavailable, UsageError
+from panelhue.growing import Promotion
+from panelhue.growing import grown_tag as grown_tag
+from panelhue.journal import Done, Journal, Record, fingerprint, hits_of
+from panelhue.outputs import inside, sha256_of, sweep_drafts, write_whole
 from panelhue.retries import Retry, Tries
 from panelhue.retrieval_client import RetrievalClient
 from panelhue.workspaces import Workspace as Workspace
@@ -26,7 +27,6 @@ from panelhue.workspaces import workspace_of as workspace_of
 ATTEMPTS = 4  # of a page whose failure may pass, and of a stream that breaks off
 PAUSE = 0.5  # seconds before the second attempt, at most; doubled each time
 RETRY = Retry(attempts=ATTEMPTS, first=PAUSE)
-GROWN = "grown"  # tag of promoted pages; with the chapter behind it, a chapter's own pages never answer for it
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,6 @@ class Plan:
     def fingerprint(self) -> str:
         """Changes with everything that may change a picture."""
         return fingerprint(replace(self.options, series=self.client_context or self.options.series))
-
-
-def grown_tag(chapter: int) -> str:
-    """The tag of the pages that a chapter gave to its pool."""
-    return f"{GROWN}:{chapter_text(chapter)}"
 
 
 @dataclass(frozen=True)
@@ -129,16 +124,15 @@ class Run:
             UsageError: a file is in the way that no run of ours has written.
         """
         place, journal = self._workspace, self._journal
-        taken = [name for name in names if name not in journal.names and inside(place.pages, name).exists()]
-        if place.is_archive and place.target.exists() and sha256_of(place.target) not in journal.archives:
-            taken.append(place.target.name)
-        if taken and not overwrite:
+        found = taken(place, journal, names)
+        if found and not overwrite:
             raise UsageError(
-                f"{place.target} holds what this command has not written ({', '.join(taken[:3])}"
-                f"{', …' if len(taken) > 3 else ''}); choose another output, or say --overwrite"
+                f"{place.target} holds what this command has not written ({', '.join(found[:3])}"
+                f"{', …' if len(found) > 3 else ''}); choose another output, or say --overwrite"
             )
         if not set(names) <= journal.names:
             journal.run(names)
+        sweep_drafts([place.target, *(inside(place.pages, name) for name in names)])
 
     def chapter(self, plan: Plan) -> Iterator[Step]:
         """What happens to a chapter's pages, as it happens.
@@ -149,7 +143,7 @@ class Run:
         Raises:
             ServerError: the server refused the whole call, or stayed away over all attempts.
         """
-        kept, pending, failed = self._sorted(plan)
+        kept, pending, failed = sorted_pages(plan, self._workspace, self._journal)
         for done in kept:
             yield Kept(done)
         yield from failed
@@ -192,64 +186,37 @@ class Run:
         failures[step.key] += 1
         return step.failure.retryable and failures[step.key] < self._retry.attempts
 
-    def _sorted(self, plan: Plan) -> tuple[list[Done], list[Page], list[t.Failed]]:
-        kept: list[Done] = []
-        pending: list[Page] = []
-        failed: list[t.Failed] = []
-        packed = self._packed()
-        for page in plan.pages:
-            try:
-                digest = page.digest()
-            except (OSError, BookError) as error:
-                failed.append(t.Failed(page.name, t.Failure("FILE_UNREADABLE", str(error))))
-                continue
-            done = self._journal.done.get(page.name)
-            same = done is not None and (done.input_sha256, done.options, done.output, done.chapter, done.number) == (
-                digest,
-                plan.fingerprint,
-                plan.names[page.name],
-                plan.chapter,
-                page.number,
-            )
-            if done is not None and same and (packed or self._unchanged(done)):
-                kept.append(done)
-            else:
-                pending.append(page)
-        return kept, pending, failed
-
-    def _packed(self) -> bool:
-        """Whether the pages are in the archive, which is as it was left; those of a PDF are looked at themselves."""
-        target = self._workspace.target
-        return (
-            self._workspace.is_archive
-            and not self._workspace.is_pdf
-            and self._journal.packed is not None
-            and sha256_of(target) == self._journal.packed
-        )
-
-    def _unchanged(self, done: Done) -> bool:
-        return sha256_of(inside(self._workspace.pages, done.output)) == done.output_sha256
-
     def _attempt(self, plan: Plan, pages: Sequence[Page]) -> Iterator[Step]:
         by_name = {page.name: page for page in pages}
         inputs: dict[str, str] = {}
 
         def files() -> Iterator[t.PageFile]:
-            for place, page in enumerate(pages):
-                yield t.PageFile(str(place), _hashed(page, inputs), context=self._context(plan))
+            for page in pages:
+                wish = self._journal.wishes.get(page.name)
+                yield t.PageFile(
+                    places[page.name],
+                    _hashed(page, inputs),
+                    hints=wish.hints if wish else (),
+                    seed=wish.seed if wish else None,
+                    context=self._context(plan),
+                )
 
-        keys = [page.name for page in pages]  # short ASCII keys on the wire, whatever a file is called
+        # Short ASCII keys on the wire, whatever a file is called: its place in the chapter, so that the server's log
+        # names a page alike in every attempt.
+        keys = [page.name for page in plan.pages]
+        places = {name: str(place) for place, name in enumerate(keys)}
         for event in self._colorizer.colorize(files(), plan.options, window=plan.window):
             event = replace(event, key=keys[int(event.key)])
             if not isinstance(event, t.Finished):
                 yield event
                 continue
             page = by_name[event.key]
-            done = _done(plan, page, inputs.pop(page.name), event)
+            wish = self._journal.wishes.get(page.name)
+            done = _done(plan, page, inputs.pop(page.name), event, wish.key if wish else "")
             write_whole(inside(self._workspace.pages, done.output), event.picture.data)
             before = self._journal.done.get(page.name)
             self._journal.finish(done)
-            if before is not None and before.output != done.output and self._unchanged(before):
+            if before is not None and before.output != done.output and _unchanged(self._workspace, before):
                 inside(self._workspace.pages, before.output).unlink()  # the same page in another format
             yield Written(done)
             yield from self._grow(plan, done)
@@ -267,54 +234,21 @@ class Run:
         )
 
     def _grow(self, plan: Plan, done: Done) -> Iterator[Step]:
-        if not plan.grow or self._retrieval is None:
+        if not plan.grow or self._retrieval is None or self._journal.verdict(done) is False:
             return
-        place = f"{plan.series}/{done.page}"
-        before = self._journal.promoted.get(place)
+        pool = Promotion(self._journal, self._retrieval, plan.series, self.result_bytes)
         try:
-            if before == done.output_sha256 and self._in_pool(plan.series, before):
+            if pool.holds(done):
                 return
-            result = self._add(plan, done)
-            if result.failure is not None:
-                why = f"{result.failure.reason}: {result.failure.message}"
-                yield NotGrown(done, why, result.failure.reason == "IMAGE_NOT_COLOUR")
-                return
-            self._journal.promote(place, done.output_sha256)
-            if before is not None and before not in self._journal.promoted.values():
-                # What this page looked like with other options.
-                self._retrieval.delete_references(plan.series, [before], allow_missing=True)
+            result = pool.put(done)
         except ServerError as error:
             yield NotGrown(done, error.message, nothing_to_give=False)
             return
-        yield Grown(done, result)
-
-    def _in_pool(self, series: str, reference_id: str) -> bool:
-        assert self._retrieval is not None
-        try:
-            self._retrieval.get_reference(series, reference_id)
-        except NotFound:  # the series was made anew since
-            return False
-        return True
-
-    def _add(self, plan: Plan, done: Done) -> t.AddResult:
-        assert self._retrieval is not None
-        file = t.ReferenceFile(
-            name=done.page,
-            data=self.result_bytes(done),
-            chapter=plan.chapter,
-            page=done.number,
-            tags=(GROWN, grown_tag(plan.chapter)) if plan.chapter is not None else (GROWN,),
-            provenance=_provenance(done),
-        )
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                [result] = self._retrieval.add_references(plan.series, [file])
-                return result
-            except Unavailable:
-                if attempt == ATTEMPTS:
-                    raise
-                self._sleep(PAUSE * 2**attempt)
-        raise AssertionError("unreachable")
+        if result.failure is not None:
+            why = f"{result.failure.reason}: {result.failure.message}"
+            yield NotGrown(done, why, result.failure.reason == "IMAGE_NOT_COLOUR")
+        else:
+            yield Grown(done, result)
 
     def result_bytes(self, done: Done) -> bytes:
         """A finished page's picture, from the folder or from the archive that was made of it.
@@ -327,6 +261,57 @@ class Run:
     def pack(self, book: Book, names: Sequence[str], whole: bool) -> None:
         """Makes what the finished pages become at the end; see `workspaces.pack`."""
         pack(self._workspace, self._journal, book, names, whole)
+
+
+def taken(place: Workspace, record: Record, names: Iterable[str]) -> list[str]:
+    """Files in the way that no run of ours has written: outputs, and the archive."""
+    found = [name for name in names if name not in record.names and inside(place.pages, name).exists()]
+    if place.is_archive and place.target.exists() and sha256_of(place.target) not in record.archives:
+        found.append(place.target.name)
+    return found
+
+
+def sorted_pages(plan: Plan, place: Workspace, record: Record) -> tuple[list[Done], list[Page], list[t.Failed]]:
+    """The pages of a chapter that are finished and as they were, those that are to be done, those that are unreadable.
+
+    Reads every page and every output, and writes nothing.
+    """
+    kept: list[Done] = []
+    pending: list[Page] = []
+    failed: list[t.Failed] = []
+    packed = _packed(place, record)
+    for page in plan.pages:
+        try:
+            digest = page.digest()
+        except (OSError, BookError) as error:
+            failed.append(t.Failed(page.name, t.Failure("FILE_UNREADABLE", str(error))))
+            continue
+        done = record.done.get(page.name)
+        if done is not None and _answers(done, page, digest, plan, record) and (packed or _unchanged(place, done)):
+            kept.append(done)
+        else:
+            pending.append(page)
+    return kept, pending, failed
+
+
+def _answers(done: Done, page: Page, digest: str, plan: Plan, record: Record) -> bool:
+    """Whether a finished page is what the plan, or a person's wish for this page, asks for."""
+    if (done.input_sha256, done.chapter, done.number) != (digest, plan.chapter, page.number):
+        return False
+    wish = record.wishes.get(page.name)
+    if wish is not None:  # whatever the other pages are made with
+        return done.wish == wish.key
+    return (done.wish, done.options, done.output) == ("", plan.fingerprint, plan.names[page.name])
+
+
+def _packed(place: Workspace, record: Record) -> bool:
+    """Whether the pages are in the archive, which is as it was left; those of a PDF are looked at themselves."""
+    archive = place.is_archive and not place.is_pdf and record.packed is not None
+    return archive and sha256_of(place.target) == record.packed
+
+
+def _unchanged(place: Workspace, done: Done) -> bool:
+    return sha256_of(inside(place.pages, done.output)) == done.output_sha256
 
 
 def _passing(step: t.Failed) -> Unavailable:
@@ -342,7 +327,7 @@ def _hashed(page: Page, digests: dict[str, str]) -> Callable[[], bytes]:
     return read
 
 
-def _done(plan: Plan, page: Page, digest: str, event: t.Finished) -> Done:
+def _done(plan: Plan, page: Page, digest: str, event: t.Finished, wish: str) -> Done:
     result = event.result
     return Done(
         page=page.name,
@@ -363,13 +348,5 @@ def _done(plan: Plan, page: Page, digest: str, event: t.Finished) -> Done:
         weights_licence=result.weights_licence,
         hits=hits_of(result.references),
         notes=result.notes,
-    )
-
-
-def _provenance(done: Done) -> t.Provenance:
-    source = done.page.encode()[-1024:].decode(errors="ignore")
-    if done.already_colour:  # the page came in colour: nobody made it up
-        return t.Provenance(source=source)
-    return t.Provenance(
-        origin=t.Origin.GENERATED, depth=done.depth, parent_ids=done.parents, backend=done.backend, source=source
+        wish=wish,
     )

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import itertools
 import os
+import re
 import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,6 +16,7 @@ from panelhue.archives import safe_name
 from panelhue.comicinfo import NAME
 from panelhue.errors import BookError
 
+_DRAFT = re.compile(r"\.(.+)\.\d+\.draft", re.DOTALL)
 PART_BYTES = 200  # of a folder's or file's name; file systems take 255, and a draft's name is longer
 PATH_BYTES, PATH_PARTS = 1000, 16  # of a page's path; Linux takes 4096 bytes with the folders around it
 STAMP = (1980, 1, 1, 0, 0, 0)  # of every entry, so that the same pages make the same archive
@@ -131,6 +133,20 @@ def written_whole(path: Path) -> Iterator[Path]:
         sync_folder(path.parent)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def sweep_drafts(paths: Iterable[Path]) -> None:
+    """Removes the drafts that killed processes left beside these files; who calls it keeps other writers out."""
+    wanted: dict[Path, set[str]] = {}
+    for path in paths:
+        wanted.setdefault(path.parent, set()).add(path.name)
+    for folder, names in wanted.items():
+        for draft in folder.glob(".*.draft"):
+            name = draft.name
+            while (found := _DRAFT.fullmatch(name)) is not None:  # a draft may have had a draft
+                name = found[1]
+            if name in names:
+                draft.unlink(missing_ok=True)
 
 
 def write_whole(path: Path, data: bytes) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-from PIL import Image
+from PIL import Image, ImageChops
 
 from panelhue.books import SHEET_STEM, Book
 from panelhue.chapters import chapter_text
@@ -211,6 +211,28 @@ def _orientation(image: Image.Image) -> int:
 def _upright(image: Image.Image, orientation: int) -> Image.Image:
     turn = TURNS.get(orientation)
     return image if turn is None else image.transpose(turn)
+
+
+def shrunk(data: bytes, side: int) -> bytes:
+    """The picture as a PNG whose longer side has at most `side` pixels; as it is if it is no larger.
+
+    Raises:
+        BookError: it cannot be read.
+    """
+    image = opened(data)
+    if max(image.size) <= side:
+        return data
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    if _is_grey(image):
+        image = image.convert("L")
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
+def _is_grey(image: Image.Image) -> bool:
+    red, green, blue = image.split()
+    return not (ImageChops.difference(red, green).getbbox() or ImageChops.difference(green, blue).getbbox())
 
 
 def _thumbnail(read: object, side: int) -> Thumbnail:

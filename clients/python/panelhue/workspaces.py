@@ -46,11 +46,11 @@ def workspace_of(target: Path) -> Workspace:
     return Workspace(target, target, target / FOLDER)
 
 
-def default_target(book: Path) -> Path:
+def default_target(book: Path, what: str = "colour") -> Path:
     """Where the result goes unless somebody says where: BOOK-colour beside the book, PDF to PDF, archive to CBZ."""
     ending = book.suffix.lower() if book.is_file() else ""
     name = book.resolve().stem if book.is_file() else book.resolve().name
-    return book.with_name(f"{name}-colour{'.pdf' if ending == '.pdf' else '.cbz' if ending in BOOKS else ''}")
+    return book.with_name(f"{name}-{what}{'.pdf' if ending == '.pdf' else '.cbz' if ending in BOOKS else ''}")
 
 
 def checked_target(book: Path, target: Path) -> None:

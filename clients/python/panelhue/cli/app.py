@@ -5,19 +5,24 @@ from __future__ import annotations
 import typer
 
 import panelhue.cli.hygiene
-import panelhue.cli.upkeep  # noqa: F401 - both add their commands to series_app
+import panelhue.cli.transfer
+import panelhue.cli.upkeep  # noqa: F401 - all three add their commands to series_app
 from panelhue.cli.colorize import colorize
+from panelhue.cli.doctor import doctor
 from panelhue.cli.group import PanelhueGroup
 from panelhue.cli.info import backends, info
 from panelhue.cli.ingest import ingest
+from panelhue.cli.review import review
 from panelhue.cli.series import series_app
 from panelhue.cli.sheet import sheet
 from panelhue.cli.snapshots import backup
 from panelhue.cli.up import up
+from panelhue.cli.watch import watch
 
 EPILOG = (
-    "Exit codes: 0 done; 1 some pages failed or were rejected; 2 wrong usage, or a book that cannot be used; "
-    "3 no server answers; 4 a server refused; 130 interrupted."
+    "Exit codes: 0 done; 1 done, but not all: some pages failed or were rejected, or something is wrong; "
+    "2 wrong usage, or a book or file that cannot be used; 3 no server answers; 4 a server refused; "
+    "130 interrupted, by Ctrl-C or SIGTERM: the same command goes on."
 )
 
 app = typer.Typer(
@@ -26,7 +31,6 @@ app = typer.Typer(
     help="Colourises long comic and manga series and remembers them.",
     epilog=EPILOG,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -35,6 +39,9 @@ app.add_typer(series_app, name="series")
 app.command()(backup)
 app.command()(ingest)
 app.command()(colorize)
+app.command()(watch)
+app.command()(review)
 app.command()(sheet)
 app.command()(backends)
 app.command()(info)
+app.command()(doctor)

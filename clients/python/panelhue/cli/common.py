@@ -74,6 +74,11 @@ def print_json(value: object) -> None:
     typer.echo(_UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text))  # which is how JSON escapes them
 
 
+def print_json_line(value: object) -> None:
+    """Prints one line of JSON, at once."""
+    typer.echo(json.dumps(value, default=plain, ensure_ascii=False))
+
+
 def plain(value: object) -> Any:
     """The JSON form of one of the client's objects."""
     if is_dataclass(value) and not isinstance(value, type):

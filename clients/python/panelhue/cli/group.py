@@ -53,6 +53,13 @@ def _broken(point: EntryPoint, error: Exception) -> Any:
     return command
 
 
+def _interrupted(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is what an exception comes from."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
 class PanelhueGroup(TyperGroup):
     """The top of the tree."""
 
@@ -68,6 +75,15 @@ class PanelhueGroup(TyperGroup):
             return own
         point = installed().get(cmd_name)
         return loaded(point) if point is not None else None
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Runs everything; Ctrl-C ends it with 130 wherever it comes, also where a question is being asked."""
+        try:
+            return super().main(*args, **kwargs)
+        except SystemExit as error:
+            if error.code == 1 and _interrupted(error):
+                raise SystemExit(130) from error
+            raise
 
     def invoke(self, ctx: Any) -> Any:
         """Runs the command; errors become a sentence on standard error and an exit code."""

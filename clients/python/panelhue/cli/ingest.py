@@ -20,6 +20,8 @@ from panelhue.cli.common import (
     print_json,
     table,
 )
+from panelhue.cli.completion import complete_series
+from panelhue.cli.interrupts import stoppable
 from panelhue.cli.reading import BOOK_HELP, RightToLeft, Spreads, SpreadsOption, read_book
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
 def ingest(
     books: Annotated[list[Path], typer.Argument(metavar="BOOK…", help=BOOK_HELP)],
-    series: Annotated[str, typer.Option("--series", "-s", help="The series' id.")],
+    series: Annotated[str, typer.Option("--series", "-s", help="The series' id.", autocompletion=complete_series)],
     chapter: Annotated[
         str | None,
         typer.Option(
@@ -50,6 +52,7 @@ def ingest(
     from panelhue.retrieval_client import RetrievalClient
 
     with ExitStack() as stack:
+        stack.enter_context(stoppable("what was added stays; the same command goes on with the rest"))
         opened = [stack.enter_context(read_book(path, spreads, right_to_left)) for path in books]
         files = [file for place, book in enumerate(opened) for file in _files(place, book, chapter, tag or [])]
         if chapter is None and (missing := sum(file.chapter is None for file in files)):

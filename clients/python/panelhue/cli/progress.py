@@ -11,13 +11,9 @@ from panelhue.cli.common import err, escaped
 
 
 class Display:
-    """A context manager that shows steps on standard error.
+    """A context manager that shows steps on standard error."""
 
-    Args:
-        pages: of the whole book.
-    """
-
-    def __init__(self, pages: int) -> None:
+    def __init__(self) -> None:
         from rich.progress import (
             BarColumn,
             MofNCompleteColumn,
@@ -38,7 +34,7 @@ class Display:
             console=self._console,
             disable=not self._bars,
         )
-        self._pages, self._finished = pages, 0
+        self._pages, self._finished = 0, 0
         self._chapter: Any = None
         self._tasks: dict[str, Any] = {}
 
@@ -50,6 +46,10 @@ class Display:
         for task in self._tasks.values():
             self._progress.remove_task(task)
         self._progress.stop()
+
+    def begin(self, pages: int) -> None:
+        """Begins a book of so many pages."""
+        self._pages, self._finished = pages, 0
 
     def chapter(self, chapter: int | None, pages: int) -> None:
         """Begins a chapter."""

@@ -21,11 +21,12 @@ from panelhue.cli.common import (
     swatches,
     table,
 )
+from panelhue.cli.completion import complete_series
 from panelhue.cli.words import limits, migrating, searched
 
 series_app = typer.Typer(help="Makes, shows, changes and removes series.", no_args_is_help=True)
 
-SeriesId = Annotated[str, typer.Argument(metavar="SERIES", help="The series' id.")]
+SeriesId = Annotated[str, typer.Argument(metavar="SERIES", help="The series' id.", autocompletion=complete_series)]
 Palette = Annotated[list[str] | None, typer.Option("--colour", help='A named colour, "name=#rrggbb". Repeatable.')]
 PaletteFile = Annotated[
     Path | None,

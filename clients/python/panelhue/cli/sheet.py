@@ -8,12 +8,18 @@ from typing import Annotated
 import typer
 
 from panelhue.cli.common import RETRIEVAL_DEFAULT, AsJson, RetrievalTarget, escaped, out, print_json
+from panelhue.cli.completion import complete_series
 
 
 def sheet(
     book: Annotated[Path, typer.Argument(metavar="BOOK", help="The grey book.")],
     output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="What `panelhue colorize` made of it.")],
-    series: Annotated[str, typer.Option("--series", "-s", help="The series, to show the references as well.")] = "",
+    series: Annotated[
+        str,
+        typer.Option(
+            "--series", "-s", help="The series, to show the references as well.", autocompletion=complete_series
+        ),
+    ] = "",
     retrieval: RetrievalTarget = RETRIEVAL_DEFAULT,
     json: AsJson = False,
 ) -> None:

@@ -17,7 +17,7 @@ from typing import IO
 
 from rich.text import Text
 
-from panelhue.cli.common import complain, err, out
+from panelhue.cli.common import complain, err, out, print_json_line
 from panelhue.outputs import write_whole
 
 STEP = 0.05  # seconds between two looks at what cannot be waited for
@@ -120,7 +120,7 @@ class Servers:
         if self._asked == 1 and not self._closing:
             raise Stopped
 
-    def run(self, retrieval: str, colorizer: str, ready_file: Path | None) -> int:
+    def run(self, retrieval: str, colorizer: str, ready_file: Path | None, as_json: bool = False) -> int:
         """Runs until somebody asks to stop (0) or a server ends (its exit code, or 128 + its signal)."""
         try:
             address = self._start("retrieval", {"LISTEN": retrieval, "DATA_DIR": str(self._data / "pools")})
@@ -129,7 +129,7 @@ class Servers:
             other = self._start("colorizer", {"LISTEN": colorizer, "RETRIEVAL": address})
             if other is None:
                 return self._ended()
-            self._tell(address, other, ready_file)
+            self._tell(address, other, ready_file, as_json)
             while all(child.process.poll() is None for child in self._children):
                 self._pump(0.5)
             return self._ended()
@@ -137,16 +137,18 @@ class Servers:
             err().print("stopping …", style="dim")
             return 0
 
-    def _tell(self, retrieval: str, colorizer: str, ready_file: Path | None) -> None:
-        out().print(
-            f"retrieval server   {retrieval}\ncolouriser server  {colorizer}\ndata               {self._data}",
-            soft_wrap=True,
-        )
+    def _tell(self, retrieval: str, colorizer: str, ready_file: Path | None, as_json: bool) -> None:
+        facts = {"retrieval": retrieval, "colorizer": colorizer, "pid": os.getpid()}
+        if as_json:
+            print_json_line({**facts, "data": str(self._data)})
+        else:
+            out().print(
+                f"retrieval server   {retrieval}\ncolouriser server  {colorizer}\ndata               {self._data}",
+                soft_wrap=True,
+            )
         err().print("ready; Ctrl-C stops both", style="bold green")
         if ready_file is not None:
-            write_whole(
-                ready_file, json.dumps({"retrieval": retrieval, "colorizer": colorizer, "pid": os.getpid()}).encode()
-            )
+            write_whole(ready_file, json.dumps(facts).encode())
 
     def _start(self, name: str, settings: Mapping[str, str]) -> str | None:
         """The address of a new server; None if one ended, or this one was not ready in time."""

@@ -1,0 +1,226 @@
+"""`panelhue watch`: colourises what arrives in a folder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from panelhue.cli.colorize import Format, as_json, options_of, report
+from panelhue.cli.common import (
+    COLORIZER_DEFAULT,
+    RETRIEVAL_DEFAULT,
+    AsJson,
+    ColorizerTarget,
+    RetrievalTarget,
+    complain,
+    err,
+    escaped,
+    note,
+    print_json_line,
+)
+from panelhue.cli.completion import complete_backend, complete_series
+from panelhue.cli.interrupts import stoppable
+
+if TYPE_CHECKING:
+    from panelhue.books import Book
+    from panelhue.cli.book_run import Request, Tally
+    from panelhue.watching import Arrival, Ledger
+
+LONGEST_PAUSE = 60.0  # seconds between two attempts while a server is away
+
+
+def watch(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where grey books and pictures arrive.")],
+    series: Annotated[
+        str,
+        typer.Option("--series", "-s", help="The series whose pool gives the colour.", autocompletion=complete_series),
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where the results go. Unset: FOLDER-colour beside it.")
+    ] = None,
+    chapter: Annotated[
+        str | None,
+        typer.Option(help="Chapter of everything. Unset: from ComicInfo.xml, or from the names of books and folders."),
+    ] = None,
+    backend: Annotated[
+        str,
+        typer.Option(help="See `panelhue backends`; unset: the server's default.", autocompletion=complete_backend),
+    ] = "",
+    grow: Annotated[bool, typer.Option("--grow", help="Adds each finished page to the pool.")] = False,
+    max_depth: Annotated[
+        int | None, typer.Option(min=0, help="Only references of at most this provenance depth; 0: given colour.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same picture.")] = 0,
+    steps: Annotated[int, typer.Option(min=0, max=1000, help="Steps of a page; 0: the back-end's own number.")] = 0,
+    format_: Annotated[Format, typer.Option("--format", help="Of the finished pages; webp is lossless.")] = Format.png,
+    quality: Annotated[int, typer.Option(min=1, max=100, help="Of JPEG.")] = 92,
+    palette: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Named colours, as in `panelhue colorize`.")
+    ] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help='A parameter of the back-end, "name=value".')] = None,
+    sheet: Annotated[bool, typer.Option(help="Makes a contact sheet of each book.")] = True,
+    settle: Annotated[
+        float, typer.Option(min=0, help="How long something must have stopped growing before it is begun, seconds.")
+    ] = 3.0,
+    every: Annotated[float, typer.Option(min=0.05, help="Seconds from one look at the folder to the next.")] = 2.0,
+    once: Annotated[bool, typer.Option("--once", help="Ends when everything that is there is done.")] = False,
+    retrieval: RetrievalTarget = RETRIEVAL_DEFAULT,
+    colorizer: ColorizerTarget = COLORIZER_DEFAULT,
+    json: AsJson = False,
+) -> None:
+    """Colourises books and pictures as they arrive in a folder, until it is stopped.
+
+    A CBZ, a folder of pictures, or a picture is begun when it has stopped growing, and done once: what is finished is
+    remembered beside the results, and survives restarts. What changes is done again, page by page. While a server is
+    away, it waits. With --json it prints one line of JSON for everything that it has done; with --once it exits with 1
+    if something could not be done.
+    """
+    from panelhue.chapters import chapter_of
+    from panelhue.cli.book_run import Limit, Request
+
+    target = output or folder.with_name(f"{folder.resolve().name}-colour")
+    request = Request(
+        book=folder,
+        target=target,
+        options=options_of(
+            backend=backend,
+            format_=format_,
+            quality=quality,
+            seed=seed,
+            steps=steps,
+            palette=palette,
+            parameters=set_ or (),
+        ),
+        retrieval=retrieval,
+        colorizer=colorizer,
+        series=series,
+        chapter=chapter_of(chapter) if chapter else None,
+        grow=grow,
+        limit=Limit(max_depth=max_depth),
+        sheet=sheet,
+    )
+    _check(folder, target)
+    with stoppable(f"what is finished in {target} is kept; the same command goes on where it was"):
+        sound = _Watch(request, settle, every, json).run(once=once)
+    if not sound:
+        raise typer.Exit(1)
+
+
+def _check(folder: Path, target: Path) -> None:
+    from panelhue.errors import UsageError
+
+    if not folder.is_dir():
+        raise UsageError(f"there is no folder at {folder}")
+    if target.resolve().is_relative_to(folder.resolve()):
+        raise UsageError(f"the results would arrive in {folder} again; choose an --output outside it")
+
+
+@dataclass
+class _Watch:
+    """The loop."""
+
+    request: Request  # its book is the folder, its target the folder of all results
+    settle: float
+    every: float
+    json: bool
+    sound: bool = True
+
+    def run(self, *, once: bool) -> bool:
+        """Looks, works, waits; whether all could be done."""
+        from panelhue.journal import FOLDER
+        from panelhue.watching import Ledger, Settling, arrivals, work_of
+
+        folder, target = self.request.book, self.request.target
+        settling, pause = Settling(self.settle), self.every
+        err().print(f"{escaped(folder)} → {escaped(target)}; Ctrl-C stops", style="dim", soft_wrap=True)
+        with Ledger(target / FOLDER) as ledger:
+            while True:
+                found = [one for one in arrivals(folder) if ledger.is_new(one)]
+                settled = settling.settled(found, time.monotonic())
+                away = not all(self._done(work, ledger) for work in work_of(settled))
+                pause = min(max(2 * pause, 1.0), LONGEST_PAUSE) if away else self.every
+                if once and not away and not any(ledger.is_new(one) for one in arrivals(folder)):
+                    return self.sound
+                if away or not settled:  # else more may have come meanwhile
+                    time.sleep(pause)
+
+    def _done(self, work: list[Arrival], ledger: Ledger) -> bool:
+        """Does it; False while a server is away, and then it is tried again."""
+        from panelhue.cli.book_run import run_book
+        from panelhue.cli.progress import Display
+        from panelhue.errors import Overloaded, PanelhueError, Unavailable
+
+        request, book, work = self._request(work, ledger)
+        if not work:
+            return True
+        names = ", ".join(one.name for one in work[:3]) + (", …" if len(work) > 3 else "")
+        try:
+            err().print(f"{escaped(names)} …", style="bold", soft_wrap=True)
+            with Display() as display:
+                tally = run_book(request, display, book)
+        except (Unavailable, Overloaded) as error:
+            note(f"{names}: waits: {error.message}")
+            return False
+        except PanelhueError as error:
+            self._fail(work, ledger, error.explained())
+            return True
+        self._tell(request, work, tally)
+        for one in work:
+            if tally.whole or (one.loose and one.name not in tally.failures and one.name not in tally.not_grown):
+                ledger.finish(one)
+            else:
+                self.sound = False
+                ledger.fail(one)
+        return True
+
+    def _request(self, work: list[Arrival], ledger: Ledger) -> tuple[Request, Book | None, list[Arrival]]:
+        from panelhue.jobs import workspace_of
+        from panelhue.journal import read_record
+        from panelhue.watching import loose_book, place_of
+
+        if not work[0].loose:
+            target = place_of(work[0], self.request.target)
+            other = read_record(workspace_of(target).state).about.get("book", "")
+            if other not in ("", str(work[0].path.resolve())):  # ch1.cbz and ch1.cbr, say
+                self._fail(work, ledger, f"its result would replace that of {other}; give it another name")
+                return self.request, None, []
+            return replace(self.request, book=work[0].path, target=target), None, work
+        free = list(self._free(work, ledger))
+        return self.request, loose_book(self.request.book, free), free
+
+    def _free(self, work: Sequence[Arrival], ledger: Ledger) -> Iterator[Arrival]:
+        """Pictures whose results would not replace that of another one."""
+        from panelhue.jobs import workspace_of
+        from panelhue.journal import read_record
+        from panelhue.outputs import ENDINGS, output_names
+
+        done = read_record(workspace_of(self.request.target).state).done.values()
+        owner = {one.output: one.page for one in done}
+        names = output_names([one.name for one in work], ENDINGS[self.request.options.media_type])
+        for one in work:
+            if owner.get(names[one.name], one.name) == one.name:
+                yield one
+            else:
+                other = owner[names[one.name]]
+                self._fail([one], ledger, f"its result would replace that of {other}; give it another name")
+
+    def _fail(self, work: Sequence[Arrival], ledger: Ledger, why: str) -> None:
+        self.sound = False
+        for one in work:
+            ledger.fail(one)
+            complain(f"{one.name}: {why}")
+            if self.json:
+                print_json_line({"names": [one.name], "error": why})
+
+    def _tell(self, request: Request, work: Sequence[Arrival], tally: Tally) -> None:
+        if self.json:
+            facts = as_json(request.target, tally)
+            facts["results"] = [{"page": one.page, "output": one.output} for one in tally.done.values()]
+            print_json_line({"names": [one.name for one in work], **facts})
+        else:
+            report(request.target, tally, json=False)

@@ -1,0 +1,382 @@
+"""A series as one file, to carry it from one server to another: docs/FORMAT.md says what is in it.
+
+A ZIP archive, its pictures stored as they were added and named by their SHA-256. It is written and read piece by piece:
+memory holds one picture at a time, and the names of all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from panelhue import types as t
+from panelhue.errors import BookError, NotFound, UsageError
+from panelhue.outputs import STAMP, written_whole
+from panelhue.retrieval_client import RetrievalClient
+
+FORMAT, VERSION = "panelhue-series", 1
+MANIFEST, SERIES, REFERENCES, PICTURES = "manifest.json", "series.json", "references.jsonl", "pictures/"
+MOST_TEXT = 1 << 20  # bytes of a JSON document or line
+MOST_LIST = 1 << 32  # bytes of all lines
+MOST_PICTURE = 1 << 30  # bytes
+BLOCK = 1 << 20
+VECTORS_ONLY = "vectors"  # embedder of series that have no vectors to make from their pictures
+_ID = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a file holds."""
+
+    series: t.Series
+    references: int
+    byte_size: int  # of all pictures
+    generation: int  # of the pool when it was written
+    sha256: str  # of the list of references: two files with the same pool have the same
+
+
+class Damaged(BookError):
+    """The file is not what it says; nothing was changed."""
+
+    default_reason = "EXPORT_DAMAGED"
+
+
+def quiet(done: int, total: int) -> None:
+    """Tells nobody how far it is."""
+
+
+def write_series(
+    client: RetrievalClient, series: str, path: Path, tell: Callable[[int, int], None] = quiet
+) -> Contents:
+    """Writes a series with all its references; the file is there whole or not at all.
+
+    Args:
+        client: of the server that has it.
+        series: its id.
+        path: the file; what is there is replaced.
+        tell: is told how many references are written, and how many there are.
+
+    Raises:
+        UsageError: the series takes ready-made vectors only, which do not travel.
+        ServerError: the server has no such series, or went away.
+    """
+    found = client.get_series(series)
+    if found.embedder == VECTORS_ONLY:
+        raise UsageError(
+            f"{series} takes ready-made vectors only, and vectors do not travel in such a file; "
+            "copy it with `panelhue series snapshot` or `panelhue backup`"
+        )
+    # In the order in which they were added, so that the other pool is made in the same order.
+    references = sorted(client.list_references(series), key=lambda one: (one.generation, one.id))
+    lines, size, written = hashlib.sha256(), 0, 0
+    with written_whole(path) as draft, zipfile.ZipFile(draft, "w", allowZip64=True) as archive:
+        kept = []
+        for place, one in enumerate(references):
+            tell(place, len(references))
+            try:
+                data = client.download(series, one.id).data
+            except NotFound:  # removed since it was listed
+                continue
+            archive.writestr(_entry(PICTURES + one.id, zipfile.ZIP_STORED), data)
+            kept.append(one)
+            size += len(data)
+        with archive.open(_entry(REFERENCES, zipfile.ZIP_DEFLATED), "w", force_zip64=True) as out:
+            for one in kept:
+                line = _json(_plain_reference(one)) + b"\n"
+                lines.update(line)
+                out.write(line)
+                written += 1
+        about = _json(_plain_series(found))
+        archive.writestr(_entry(SERIES, zipfile.ZIP_DEFLATED), about)
+        contents = Contents(found, written, size, found.generation, lines.hexdigest())
+        archive.writestr(_entry(MANIFEST, zipfile.ZIP_DEFLATED), _json(_manifest(contents, about)))
+    tell(len(references), len(references))
+    return contents
+
+
+def _manifest(contents: Contents, about: bytes) -> dict[str, object]:
+    try:
+        program = version("panelhue")
+    except PackageNotFoundError:
+        program = "0"
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "program": program,
+        "series_id": contents.series.id,
+        "generation": contents.generation,
+        "references": contents.references,
+        "byte_size": contents.byte_size,
+        "sha256": {SERIES: hashlib.sha256(about).hexdigest(), REFERENCES: contents.sha256},
+    }
+
+
+def _entry(name: str, method: int) -> zipfile.ZipInfo:
+    entry = zipfile.ZipInfo(name, STAMP)
+    entry.compress_type = method
+    entry.external_attr = 0o644 << 16
+    entry.create_system = 3
+    return entry
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _plain_series(series: t.Series) -> dict[str, object]:
+    return {
+        "id": series.id,
+        "display_name": series.display_name,
+        "embedder": series.embedder,
+        "embedding_space": series.embedding_space.id,
+        "palette": [asdict(swatch) for swatch in series.palette],
+        "labels": dict(series.labels),
+        "index": {
+            "kind": series.index.kind.name.lower(),
+            "precision": series.index.precision.name.lower(),
+            "recall_floor": series.index.recall_floor,
+        },
+        "quota": asdict(series.quota),
+        "max_reference_depth": series.max_reference_depth,
+        "default_max_depth": series.default_max_depth,
+    }
+
+
+def _plain_reference(one: t.Reference) -> dict[str, object]:
+    return {
+        "id": one.id,
+        "byte_size": one.byte_size,
+        "chapter": one.chapter,
+        "page": one.page,
+        "tags": list(one.tags),
+        "provenance": {
+            "origin": one.provenance.origin.name.lower(),
+            "depth": one.provenance.depth,
+            "parent_ids": list(one.provenance.parent_ids),
+            "backend": one.provenance.backend,
+            "source": one.provenance.source,
+        },
+        "create_time": one.create_time.isoformat(),
+    }
+
+
+@dataclass(frozen=True)
+class Carried:
+    """A reference of a file."""
+
+    id: str  # SHA-256 of its bytes
+    byte_size: int
+    file: t.ReferenceFile
+
+
+class Portable:
+    """A written series. A context manager; nothing is ever unpacked to disk.
+
+    Args:
+        path: the file.
+
+    Raises:
+        BookError: there is none, or it is no such file.
+        Damaged: what it says of itself does not hold.
+        UsageError: a newer version wrote it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not path.is_file():
+            raise BookError(f"there is no file {path}", reason="BOOK_MISSING")
+        try:
+            self._zip = zipfile.ZipFile(path)
+        except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError) as error:
+            raise BookError(
+                f"{path.name} is no exported series, or not all of it: {error}", reason="NOT_AN_EXPORT"
+            ) from error
+        try:
+            self._manifest = self._read_manifest()
+            self.contents = self._contents()
+        except BaseException:
+            self._zip.close()
+            raise
+
+    def __enter__(self) -> Portable:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._zip.close()
+
+    def _read_manifest(self) -> Mapping[str, Any]:
+        if MANIFEST not in self._zip.namelist():
+            raise BookError(f"{self.path.name} is no exported series: it has no {MANIFEST}", reason="NOT_AN_EXPORT")
+        found = self._document(MANIFEST)
+        if found.get("format") != FORMAT:
+            raise BookError(f"{self.path.name} is no exported series: its format is {found.get('format')!r}",
+                            reason="NOT_AN_EXPORT")  # fmt: skip
+        if not isinstance(found.get("version"), int) or found["version"] > VERSION:
+            raise UsageError(
+                f"{self.path.name} has version {found.get('version')}; this Panelhue reads versions up to {VERSION}: "
+                "install a newer one",
+                reason="NEWER_FORMAT",
+            )
+        return found
+
+    def _contents(self) -> Contents:
+        about = self._text(SERIES)
+        try:
+            sums = self._manifest["sha256"]
+            if hashlib.sha256(about).hexdigest() != sums[SERIES]:
+                raise Damaged(f"{self.path.name}: the checksum of {SERIES} differs")
+            fields = json.loads(about)
+            counts = int(self._manifest["references"]), int(self._manifest["byte_size"])
+            return Contents(_series(fields), *counts, int(self._manifest["generation"]), str(sums[REFERENCES]))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise Damaged(f"{self.path.name}: {SERIES} cannot be read: {error!r}") from error
+
+    def _document(self, name: str) -> Mapping[str, Any]:
+        try:
+            found = json.loads(self._text(name))
+        except ValueError as error:
+            raise Damaged(f"{self.path.name}: {name} cannot be read: {error}") from error
+        if not isinstance(found, dict):
+            raise Damaged(f"{self.path.name}: {name} must be a JSON object")
+        return found
+
+    def _text(self, name: str) -> bytes:
+        return b"".join(self._blocks(name, MOST_TEXT))
+
+    def _blocks(self, name: str, most: int) -> Iterator[bytes]:
+        """The bytes of an entry; what really comes out is counted, whatever the header says."""
+        size = 0
+        try:
+            with self._zip.open(name) as stream:
+                while block := stream.read(BLOCK):
+                    size += len(block)
+                    if size > most:
+                        raise Damaged(f"{self.path.name}: {name} goes on after {most} bytes")
+                    yield block
+        except KeyError as error:
+            raise Damaged(f"{self.path.name} lacks {name}") from error
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+            raise Damaged(f"{self.path.name}: {name} cannot be read: {error}") from error
+
+    def references(self) -> Iterator[Carried]:
+        """The references in the order in which they were added; their pictures are read when it is their turn.
+
+        Raises:
+            Damaged: a line is none.
+        """
+        rest = b""
+        for block in self._blocks(REFERENCES, MOST_LIST):
+            *lines, rest = (rest + block).split(b"\n")
+            if len(rest) > MOST_TEXT:
+                raise Damaged(f"{self.path.name}: a line of {REFERENCES} goes on after {MOST_TEXT} bytes")
+            for line in lines:
+                yield self._carried(line)
+        if rest:
+            raise Damaged(f"{self.path.name}: the last line of {REFERENCES} is cut short")
+
+    def _carried(self, line: bytes) -> Carried:
+        try:
+            fields = json.loads(line)
+            return _reference(fields, lambda: b"".join(self._picture(str(fields["id"]))))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise Damaged(f"{self.path.name}: a line of {REFERENCES} cannot be read: {error!r}") from error
+
+    def _picture(self, reference_id: str) -> Iterator[bytes]:
+        return self._blocks(PICTURES + reference_id, MOST_PICTURE)
+
+    def verify(self, tell: Callable[[int, int], None] = quiet) -> None:
+        """Reads everything and compares every checksum.
+
+        Args:
+            tell: is told how many references are verified, and how many there are.
+
+        Raises:
+            Damaged: something differs, is missing, or is there twice.
+        """
+        seen: set[str] = set()
+        lines, size = hashlib.sha256(), 0
+        for block in self._blocks(REFERENCES, MOST_LIST):
+            lines.update(block)
+        if lines.hexdigest() != self.contents.sha256:
+            raise Damaged(f"{self.path.name}: the checksum of {REFERENCES} differs")
+        for one in self.references():
+            tell(len(seen), self.contents.references)
+            if one.id in seen:
+                raise Damaged(f"{self.path.name}: {one.id} is listed twice")
+            seen.add(one.id)
+            size += self._verified(one)
+        found, told = (len(seen), size), (self.contents.references, self.contents.byte_size)
+        if found != told:
+            raise Damaged(
+                f"{self.path.name}: expected {told[0]} references of {told[1]} bytes, got {found[0]} of {found[1]}"
+            )
+
+    def _verified(self, one: Carried) -> int:
+        digest, size = hashlib.sha256(), 0
+        for block in self._picture(one.id):
+            digest.update(block)
+            size += len(block)
+        if digest.hexdigest() != one.id or size != one.byte_size:
+            raise Damaged(f"{self.path.name}: the picture {one.id} has other bytes")
+        return size
+
+
+def _series(fields: Mapping[str, Any]) -> t.Series:
+    from datetime import UTC, datetime
+
+    index, quota, never = fields["index"], fields["quota"], datetime.fromtimestamp(0, UTC)
+    return t.Series(
+        id=str(fields["id"]),
+        display_name=str(fields["display_name"]),
+        embedder=str(fields["embedder"]),
+        embedding_space=t.EmbeddingSpace(id=str(fields["embedding_space"])),
+        palette=tuple(t.Swatch(str(one["name"]), int(one["rgb"])) for one in fields["palette"]),
+        labels={str(key): str(value) for key, value in fields["labels"].items()},
+        generation=0,
+        reference_count=0,
+        create_time=never,
+        update_time=never,
+        etag="",
+        index=t.IndexOptions(
+            t.IndexKind[index["kind"].upper()],
+            t.Precision[index["precision"].upper()],
+            float(index["recall_floor"]),
+        ),
+        quota=t.Quota(int(quota["max_references"]), int(quota["max_bytes"])),
+        max_reference_depth=_optional(fields["max_reference_depth"]),
+        default_max_depth=_optional(fields["default_max_depth"]),
+    )
+
+
+def _reference(fields: Mapping[str, Any], read: Callable[[], bytes]) -> Carried:
+    reference_id, made = str(fields["id"]), fields["provenance"]
+    if not _ID.fullmatch(reference_id):
+        raise ValueError(f"an id has 64 hexadecimal digits, got {reference_id[:80]!r}")
+    provenance = t.Provenance(
+        origin=t.Origin[made["origin"].upper()],
+        depth=int(made["depth"]),
+        parent_ids=tuple(str(one) for one in made["parent_ids"]),
+        backend=str(made["backend"]),
+        source=str(made["source"]),
+    )
+    file = t.ReferenceFile(
+        name=reference_id,
+        data=read,
+        chapter=_optional(fields["chapter"]),
+        page=_optional(fields["page"]),
+        tags=tuple(str(tag) for tag in fields["tags"]),
+        provenance=provenance,
+    )
+    return Carried(reference_id, int(fields["byte_size"]), file)
+
+
+def _optional(value: object) -> int | None:
+    return None if value is None else int(str(value))

@@ -1,0 +1,118 @@
+"""`panelhue watch`: what arrives in a folder is colourised once, whatever happens in between."""
+
+from __future__ import annotations
+
+import json
+import signal
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.wire import command_line
+from tests.wire.command_line import RUN_SECONDS, Command, Inside, wait_for
+
+servers, comic = command_line.panelhue, command_line.comic  # fixtures
+
+
+@pytest.fixture(scope="module")
+def panelhue(servers: Command) -> Command:
+    return Inside(servers.environment)
+
+
+@pytest.fixture(scope="module")
+def series(panelhue: Command, comic: Path) -> str:
+    panelhue("ingest", comic / "truth" / "ch01", "-s", "tale", "--create")
+    return "tale"
+
+
+@pytest.fixture
+def inbox(comic: Path, tmp_path: Path) -> Path:
+    """A CBZ, a folder and a picture, of one page each; and what is none of these."""
+    folder = tmp_path / "inbox"
+    (folder / "ch02").mkdir(parents=True)
+    page = comic / "grey" / "ch01" / "p01.png"
+    (folder / "ch02" / "p01.png").write_bytes(page.read_bytes())
+    (folder / "cover 3.png").write_bytes(page.read_bytes())
+    with zipfile.ZipFile(folder / "ch03.cbz", "w") as archive:
+        archive.writestr("p01.png", page.read_bytes())
+    (folder / "notes.txt").write_text("not a page")
+    return folder
+
+
+def watched(panelhue: Command, inbox: Path, series: str, *more: object, code: int = 0) -> list[dict[str, Any]]:
+    arguments = ("watch", inbox, "-s", series, "--backend", "tint", "--no-sheet", "--every", 0.05, "--settle", 0.1)
+    printed = panelhue(*arguments, "--once", "--json", *more, code=code)
+    return [json.loads(line) for line in printed.splitlines()]
+
+
+def test_everything_that_has_arrived_is_done_once(panelhue: Command, inbox: Path, series: str, tmp_path: Path) -> None:
+    done = watched(panelhue, inbox, series)
+    assert [(one["names"], one["finished"]) for one in done] == [(["cover 3.png"], 1), (["ch02"], 1), (["ch03.cbz"], 1)]
+    out = tmp_path / "inbox-colour"
+    assert (out / "cover 3.png").exists()
+    assert (out / "ch02" / "p01.png").exists()
+    assert zipfile.ZipFile(out / "ch03.cbz").namelist() == ["p01.png"]
+    assert watched(panelhue, inbox, series) == []
+    (out / "ch03.cbz").unlink()  # somebody took it away; that is no reason to do it again
+    assert watched(panelhue, inbox, series) == []
+
+
+def test_a_new_page_of_a_folder_is_done_alone(
+    panelhue: Command, inbox: Path, comic: Path, series: str, tmp_path: Path
+) -> None:
+    watched(panelhue, inbox, series)
+    (inbox / "ch02" / "p02.png").write_bytes((comic / "grey" / "ch01" / "p02.png").read_bytes())
+    [one] = watched(panelhue, inbox, series)
+    assert (one["names"], one["finished"], one["kept"]) == (["ch02"], 2, 1)
+
+
+def test_what_cannot_be_done_does_not_keep_the_rest(panelhue: Command, inbox: Path, series: str) -> None:
+    (inbox / "a.cbz").write_bytes(b"no archive")
+    found = {one["names"][0]: one.get("error", "") for one in watched(panelhue, inbox, series, code=1)}
+    assert sorted(found) == ["a.cbz", "ch02", "ch03.cbz", "cover 3.png"]
+    assert [name for name, error in found.items() if error] == ["a.cbz"]
+    (inbox / "a.cbz").write_bytes((inbox / "ch03.cbz").read_bytes())  # it was still being copied
+    assert [one["names"] for one in watched(panelhue, inbox, series)] == [["a.cbz"]]
+
+
+def test_a_picture_does_not_replace_the_result_of_another(panelhue: Command, inbox: Path, series: str) -> None:
+    watched(panelhue, inbox, series)
+    (inbox / "cover 3.bmp").write_bytes((inbox / "cover 3.png").read_bytes())
+    [one] = watched(panelhue, inbox, series, code=1)
+    assert "another name" in one["error"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_watch_goes_on_after_its_end(
+    panelhue: Command, inbox: Path, series: str, tmp_path: Path, number: signal.Signals
+) -> None:
+    arguments = ("watch", inbox, "-s", series, "--backend", "tint", "--no-sheet", "--every", 0.05, "--settle", 0.1)
+    process = panelhue.start(*arguments)
+    wait_for(tmp_path / "inbox-colour" / ".panelhue" / "watch.jsonl", process, '"name"')
+    process.send_signal(number)
+    _, err = process.communicate(timeout=RUN_SECONDS)
+    assert process.returncode == (130 if number == signal.SIGINT else -signal.SIGKILL)
+    assert "the same command goes on" in err or number == signal.SIGKILL
+    before = [json.loads(line)["name"] for line in ledger(tmp_path).read_text().splitlines()]
+    after = [name for one in watched(panelhue, inbox, series) for name in one["names"]]
+    assert sorted(before + after) == ["ch02", "ch03.cbz", "cover 3.png"]
+
+
+def ledger(tmp_path: Path) -> Path:
+    return tmp_path / "inbox-colour" / ".panelhue" / "watch.jsonl"
+
+
+def test_two_watches_do_not_write_to_one_place(panelhue: Command, inbox: Path, series: str, tmp_path: Path) -> None:
+    import fcntl
+
+    (tmp_path / "inbox-colour" / ".panelhue").mkdir(parents=True)
+    with (tmp_path / "inbox-colour" / ".panelhue" / "watch.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert watched(panelhue, inbox, series, code=2) == []
+
+
+@pytest.mark.parametrize("output", ["inbox", "inbox/out"])
+def test_results_do_not_arrive_again(panelhue: Command, inbox: Path, series: str, tmp_path: Path, output: str) -> None:
+    assert watched(panelhue, inbox, series, "-o", tmp_path / output, code=2) == []
