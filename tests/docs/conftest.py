@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from tests.docs.shell import ROOT, Ground, Server, bare, commands
 
 WIDTH = 200  # of a page, pixels
 PAGES = 2  # in a chapter
+VARIANTS = {"structure-fit": {"embedder": "structure", "crop_recipe": "fit:64x96"}}  # to which a series can be moved
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,10 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     (command,) = (one for one in commands(ROOT / "README.md") if bare(one) == "panelhue up")
     ground = Ground(folder, "", "")
     ground.environment["PANELHUE_RETRIEVAL_BACKUP_DIR"] = str(folder / "backups")
+    ground.environment["PANELHUE_RETRIEVAL_EMBEDDER_VARIANTS"] = json.dumps(VARIANTS)
     ports = ("--retrieval-listen", "127.0.0.1:0", "--colorizer-listen", "127.0.0.1:0")
     with Server(ground, command, *ports, "--data", str(folder / "data")) as found:
         yield Pair(folder, found["retrieval"], found["colorizer"])
-
-
-Grounds = Callable[[], Ground]
 
 
 @pytest.fixture
