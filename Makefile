@@ -89,13 +89,13 @@ check: dev  ## format, lint, types, imports, protos, generated code, rendered do
 	$(BIN)/lint-imports
 	cd protos && ../$(BIN)/buf lint && ../$(BIN)/buf breaking --against released.binpb
 	$(BIN)/python tests/generated.py --check
-	$(BIN)/cog --check docs/BENCHMARKS.md docs/COLORFLOW.md docs/HOSTILE.md
+	$(BIN)/cog --check docs/BENCHMARKS.md docs/COLORFLOW.md docs/GALLERY.md docs/HOSTILE.md
 format: dev  ## format and mend what can be mended
 	$(BIN)/ruff check --fix --quiet .
 	$(BIN)/ruff format --quiet .
 generate: dev  ## the Python stubs from the protos, and the tables of docs/BENCHMARKS.md
 	$(BIN)/python tests/generated.py
-	$(BIN)/cog -r docs/BENCHMARKS.md docs/COLORFLOW.md docs/HOSTILE.md
+	$(BIN)/cog -r docs/BENCHMARKS.md docs/COLORFLOW.md docs/GALLERY.md docs/HOSTILE.md
 image: dev  ## the image of the contract that `make check` compares with; only at a release
 	cd protos && ../$(BIN)/buf build -o released.binpb
 
