@@ -17,7 +17,7 @@ from PIL import Image
 from examples.made_up_series import draw_page
 from tests.docs.shell import ROOT, Ground, Server, bare, commands
 
-WIDTH = 200  # of a page, pixels
+WIDTH = 120  # of a page, pixels
 PAGES = 2  # in a chapter
 VARIANTS = {"structure-fit": {"embedder": "structure", "crop_recipe": "fit:64x96"}}  # to which a series can be moved
 
@@ -63,7 +63,7 @@ def comic_pages(chapter: int) -> list[Image.Image]:
     shared = Path(os.environ.get("PANELHUE_SHARED", ROOT.parent / "shared"))
     found = sorted((shared / "data" / "peppercarrot" / f"ep{chapter:02d}").glob("p*.jpg"))[:PAGES]
     if not found:
-        drawn = (draw_page(chapter, number, width=WIDTH, height=280) for number in range(1, PAGES + 1))
+        drawn = (draw_page(chapter, number, width=WIDTH, height=170) for number in range(1, PAGES + 1))
         return [Image.fromarray(page.colour) for page in drawn]
     pages = []
     for path in found:

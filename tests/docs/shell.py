@@ -35,6 +35,7 @@ NOT_RUN = {
 RUN_ELSEWHERE = {
     "make demo": "tests/docs/test_demo.py",
     "panelhue up": "tests/docs/conftest.py",  # starts it as the README says, and all commands talk to its servers
+    "panelhue doctor": "tests/docs/test_command_guide.py",
     "panelhue train": "tests/docs/test_training.py",
     "panelhue conformance --target HOST:PORT": "tests/wire/test_conformance_command.py",
 }

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from examples.made_up_series import write_series
+from tests.docs.shell import bare
 from tests.wire.command_line import Inside, up
 
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "COMMAND.md"
@@ -22,7 +23,7 @@ ENDLESS = {"watch": ["--once", "--settle", "0"]}  # what a command that runs unt
 def commands() -> list[list[str]]:
     """The arguments of each command in the guide, in its order."""
     lines = re.findall(r"^    panelhue (.+)$", GUIDE.read_text(), re.M)
-    return [shlex.split(line, comments=True) for line in lines]
+    return [shlex.split(bare(line)) for line in lines]
 
 
 def test_every_command_of_the_guide_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

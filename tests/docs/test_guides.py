@@ -44,6 +44,7 @@ WHOLE = {  # documents that another test plays, or that are not played, and why
     "GALLERY.md": "tests/docs/test_gallery.py",
     "HOSTILE.md": "minutes of attacks; tests/wire plays a short version",
     "SCOREBOARD.md": "tests/wire/test_scoreboard.py",
+    "STUDIO.md": "tests/docs/test_studio_guide.py",
     "TRAINING.md": "tests/docs/test_training.py",
 }
 

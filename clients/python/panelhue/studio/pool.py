@@ -11,7 +11,7 @@ from pathlib import Path
 from panelhue import types as t
 from panelhue.books import Book, open_book
 from panelhue.errors import NotFound
-from panelhue.jobs import GROWN, grown_tag
+from panelhue.growing import GROWN, grown_tag
 from panelhue.retrieval_client import RetrievalClient
 from panelhue.studio.desk import Desk, DeskPage, Verdict
 
