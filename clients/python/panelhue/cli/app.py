@@ -16,6 +16,7 @@ from panelhue.cli.review import review
 from panelhue.cli.series import series_app
 from panelhue.cli.sheet import sheet
 from panelhue.cli.snapshots import backup
+from panelhue.cli.studio import studio
 from panelhue.cli.up import up
 from panelhue.cli.watch import watch
 
@@ -45,3 +46,4 @@ app.command()(sheet)
 app.command()(backends)
 app.command()(info)
 app.command()(doctor)
+app.command()(studio)

@@ -1,0 +1,48 @@
+"""`panelhue studio`: a web page for those who would rather look and click."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from panelhue.cli.common import (
+    COLORIZER_DEFAULT,
+    RETRIEVAL_DEFAULT,
+    ColorizerTarget,
+    RetrievalTarget,
+    escaped,
+    note,
+    out,
+)
+
+LOCAL = ("127.0.0.1", "localhost", "::1")
+
+
+def studio(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: a free one.")] = 7860,
+    upload_mb: Annotated[int, typer.Option(min=1, help="Largest file that a browser may send, megabytes.")] = 1024,
+    retrieval: RetrievalTarget = RETRIEVAL_DEFAULT,
+    colorizer: ColorizerTarget = COLORIZER_DEFAULT,
+) -> None:
+    """Serves the studio, a web page over both servers, until Ctrl-C.
+
+    Needs the extra `ui`. Nothing is loaded from the internet, and what a browser tab works on is gone half a day after
+    it was last touched, or when the studio ends; what was approved is in the pool.
+    """
+    from importlib.util import find_spec
+
+    from panelhue.errors import UsageError
+
+    if find_spec("gradio") is None:
+        raise UsageError("the studio needs gradio, of the extra `ui`: make studio, or see docs/STUDIO.md")
+    from panelhue.studio.serve import serve
+
+    if host not in LOCAL:
+        note(f"the studio has no passwords: whoever reaches {host} can use it, and the pools behind it")
+
+    def started(address: str) -> None:
+        out().print(f"the studio is at [bold]{escaped(address)}[/]; Ctrl-C ends it", soft_wrap=True)
+
+    serve(host, port, retrieval, colorizer, upload_bytes=upload_mb << 20, started=started)
