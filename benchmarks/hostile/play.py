@@ -112,7 +112,7 @@ def _commands(ground: Ground, book: Path, name: str, ending: str, sheet: bool) -
     apart.mkdir()
     output = apart / f"done{ending}"
     added = ground.run("ingest", book, "-s", SERIES, "--chapter", "1", "--create", "--json", apart=apart)
-    how = ("--recolour", "--json", "--sheet" if sheet else "--no-sheet")
+    how = ("--colour-pages", "recolour", "--json", "--sheet" if sheet else "--no-sheet")
     coloured = ground.run("colorize", book, "-s", SERIES, "--chapter", "2", "-o", output, *how, apart=apart)
     return added, coloured, output
 

@@ -59,7 +59,7 @@ def test_a_book_full_of_hostile_pages_gives_every_sound_one(panelhue: Command, b
     around = book.parent
     out = around / "out"
     before = surroundings(around, (out,))
-    answer = panelhue.json("colorize", book, "-o", out, "--recolour", "--chapter", "1", code=1)
+    answer = panelhue.json("colorize", book, "-o", out, "--colour-pages", "recolour", "--chapter", "1", code=1)
     found = {page: why["reason"] for page, why in answer["failed"].items()}
     found |= {one["page"]: "done" for one in answer["results"]}
     for number, (key, outcome) in enumerate(PAGES.items()):
