@@ -53,7 +53,7 @@ def test_everything_that_has_arrived_is_done_once(panelhue: Command, inbox: Path
     out = tmp_path / "inbox-colour"
     assert (out / "cover 3.png").exists()
     assert (out / "ch02" / "p01.png").exists()
-    assert zipfile.ZipFile(out / "ch03.cbz").namelist() == ["p01.png"]
+    assert zipfile.ZipFile(out / "ch03.cbz").namelist() == ["ComicInfo.xml", "p01.png"]
     assert watched(panelhue, inbox, series) == []
     (out / "ch03.cbz").unlink()  # somebody took it away; that is no reason to do it again
     assert watched(panelhue, inbox, series) == []

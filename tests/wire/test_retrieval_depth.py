@@ -307,7 +307,7 @@ def test_a_series_takes_no_more_references_than_its_quota(pools, series):
         take()
     assert caught.value.reason == "QUOTA_EXCEEDED"
     assert [one.subject for one in caught.value.quota] == [f"series:{series}"]
-    assert [one.status.name for one in results] == ["ADDED", "REJECTED", "REJECTED"]
+    assert [one.status.name for one in results] == ["ADDED"]  # those that may pass later have no answer yet
     assert pools.stats(series).references == 3
     pools.update_series(series, quota=t.Quota(max_references=4))
     imported(pools, series, [made(3)])

@@ -9,11 +9,13 @@ import typer
 from panelhue.cli.common import (
     COLORIZER_DEFAULT,
     RETRIEVAL_DEFAULT,
+    AsJson,
     ColorizerTarget,
     RetrievalTarget,
     escaped,
     note,
     out,
+    print_json,
 )
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
@@ -25,6 +27,7 @@ def studio(
     upload_mb: Annotated[int, typer.Option(min=1, help="Largest file that a browser may send, megabytes.")] = 1024,
     retrieval: RetrievalTarget = RETRIEVAL_DEFAULT,
     colorizer: ColorizerTarget = COLORIZER_DEFAULT,
+    json: AsJson = False,
 ) -> None:
     """Serves the studio, a web page over both servers, until Ctrl-C.
 
@@ -43,6 +46,9 @@ def studio(
         note(f"the studio has no passwords: whoever reaches {host} can use it, and the pools behind it")
 
     def started(address: str) -> None:
+        if json:
+            print_json({"address": address})
+            return
         out().print(f"the studio is at [bold]{escaped(address)}[/]; Ctrl-C ends it", soft_wrap=True)
 
     serve(host, port, retrieval, colorizer, upload_bytes=upload_mb << 20, started=started)
