@@ -16,6 +16,7 @@ PARTS = 100_000  # chunks, segments or blocks of a file; 64 MiB of pixels in PNG
 JUNK = 65_536  # bytes between a JPEG's parts that are none
 SCANS, SCAN_PIXELS = 12, 3_000_000_000  # of a JPEG: so many at any size, more only up to so many pixels gone over
 TINY_PIXELS = 512  # of a JPEG that one byte can hold: a bit a block of 64
+EXIFS = 64  # EXIF segments of a JPEG; one is right, and Pillow copies all before it for each
 PIECES = 500_000  # of a GIF's first frame; 64 MiB in pieces of 255 bytes are 263,173
 RUNS, RUN_PIXELS = 8 << 20, 16_000_000  # bytes and pixels of a run-length BMP, which Pillow unpacks byte by byte
 TAGS, STRIPS = 4096, 200_000  # of a TIFF's first directory
@@ -94,7 +95,7 @@ def _png(data: bytes) -> Anatomy:
 
 
 def _jpeg(data: bytes) -> Anatomy:
-    width = height = count = junk = 0
+    width = height = count = junk = exifs = 0
     exif, at = b"", 2
     while 0 <= at < len(data) - 4:
         if data[at] != 0xFF:
@@ -110,8 +111,9 @@ def _jpeg(data: bytes) -> Anatomy:
             )
             if marker in _FRAMES and at + 9 <= len(data):
                 height, width = struct.unpack_from(">HH", data, at + 5)
-            if marker == 0xE1 and not exif and data[at + 4 : at + 10] == b"Exif\0\0":
-                exif = data[at + 4 : at + size]
+            if marker == 0xE1 and data[at + 4 : at + 10] == b"Exif\0\0":
+                exif = exif or data[at + 4 : at + size]
+                exifs += 1
             if marker == 0xDA:
                 _check_scans(data, at, width * height)
                 break
@@ -119,6 +121,8 @@ def _jpeg(data: bytes) -> Anatomy:
             count += 1
         if count > PARTS or junk > JUNK:
             raise _flood("JPEG", "parts", PARTS)
+        if exifs > EXIFS:
+            raise _flood("JPEG", "EXIF segments", EXIFS)
     return Anatomy(width, height, exif)
 
 
