@@ -15,7 +15,7 @@ from panelhue.cli.common import (
     escaped,
     note,
     out,
-    print_json,
+    print_json_line,
 )
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
@@ -32,7 +32,8 @@ def studio(
     """Serves the studio, a web page over both servers, until Ctrl-C.
 
     Needs the extra `ui`. Nothing is loaded from the internet, and what a browser tab works on is gone half a day after
-    it was last touched, or when the studio ends; what was approved is in the pool.
+    it was last touched, or when the studio ends; what was approved is in the pool. With --json
+    it prints one line of JSON once the page can be opened.
     """
     from importlib.util import find_spec
 
@@ -47,7 +48,7 @@ def studio(
 
     def started(address: str) -> None:
         if json:
-            print_json({"address": address})
+            print_json_line({"address": address})
             return
         out().print(f"the studio is at [bold]{escaped(address)}[/]; Ctrl-C ends it", soft_wrap=True)
 
