@@ -77,7 +77,7 @@ studio: $(VENV)/.ui-$(FAISS)  ## the studio in the browser, over servers that ru
 
 .PHONY: test test-slow
 test: dev  ## all tests but the slow ones
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not gpu and not weights and not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not gpu and not weights and not slow"
 test-slow: dev  ## the slow ones
 	$(BIN)/python -m pytest -m slow
 

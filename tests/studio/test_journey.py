@@ -209,8 +209,11 @@ def test_the_palette_is_edited_and_offered_for_hints(visit):
 
 def test_the_drift_is_measured_and_plotted(visit):
     visit.tab("Drift")
-    visit.page.get_by_label("number input for Patches show").fill("0.5")
-    visit.page.get_by_label("number input for Patches show").press("Tab")
+    number = visit.page.get_by_label("number input for Patches show")
+    number.select_text()
+    number.press_sequentially("0.5")
+    number.press("Enter")
+    expect(visit.page.locator("#ph-alike input[type=range]")).to_have_value("0.5")
     visit.page.get_by_role("button", name="Measure the drift").click()
     expect(visit.page.locator("#ph-drift table")).to_be_visible()
     expect(visit.page.get_by_role("img", name="CIEDE2000 by chapter")).to_be_visible()
