@@ -167,7 +167,8 @@ def moment(bench: Bench, number: int, grow: bool, part: float, whole: Undisturbe
     time.sleep(part * whole.seconds)
     process.send_signal(kind)
     _, said = process.communicate(timeout=LONGEST)
-    if process.returncode not in (0, 130 if kind == signal.SIGINT else -signal.SIGKILL):
+    # At the very end, when the interpreter leaves, SIGINT itself ends it: to a shell that is 130 as well.
+    if process.returncode not in (0, *((130, -signal.SIGINT) if kind == signal.SIGINT else (-signal.SIGKILL,))):
         totals.problems.append(f"moment {number}: exit code {process.returncode}: {said.decode()[-500:]}")
     totals.ended_before += process.returncode == 0
     middle = bench.calm()
