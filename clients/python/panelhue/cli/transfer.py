@@ -39,7 +39,7 @@ def export_(
     `series snapshot` and `backup`. Vectors do not travel: the other server makes its own.
     """
     from panelhue.errors import UsageError
-    from panelhue.portable import write_series
+    from panelhue.exporting import write_series
     from panelhue.retrieval_client import RetrievalClient
 
     if file.exists() and not overwrite:
