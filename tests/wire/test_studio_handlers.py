@@ -266,6 +266,16 @@ def test_no_other_name_leads_to_the_studio(web):
     assert web.get("/", headers={"host": "rebound.example"}).status_code == 400
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [{"origin": "https://evil.example"}, {"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors"}],
+)
+def test_a_page_of_another_site_lays_nothing_down_here(web, tmp_path, headers):
+    sent = web.post("/gradio_api/upload", files={"files": ("a.png", bytes(3000))}, headers=headers)
+    assert sent.status_code == 403
+    assert not list(tmp_path.rglob("*.png"))
+
+
 def test_every_answer_forbids_the_browser_to_load_from_elsewhere(web):
     for path in ("/", "/studio/assets/studio.js", "/config", "/nowhere"):
         assert web.get(path).headers["content-security-policy"].startswith("default-src 'self'"), path

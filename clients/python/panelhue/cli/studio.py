@@ -18,8 +18,6 @@ from panelhue.cli.common import (
     print_json_line,
 )
 
-LOCAL = ("127.0.0.1", "localhost", "::1")
-
 
 def studio(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
@@ -42,8 +40,9 @@ def studio(
     if find_spec("gradio") is None:
         raise UsageError("the studio needs gradio, of the extra `ui`: make studio, or see docs/STUDIO.md")
     from panelhue.studio.serve import serve
+    from panelhue.studio.visitors import names_of
 
-    if host not in LOCAL:
+    if not names_of(host):
         note(f"the studio has no passwords: whoever reaches {host} can use it, and the pools behind it")
 
     def started(address: str) -> None:

@@ -6,7 +6,6 @@ from typing import Any
 
 import gradio as gr
 from fastapi import FastAPI
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from panelhue.studio.chapter_handlers import ChapterHandlers
 from panelhue.studio.desks import Desks
@@ -15,10 +14,9 @@ from panelhue.studio.page import HEAD, RECALL_JS, REMEMBER_JS, REMEMBER_SERIES_J
 from panelhue.studio.pool_handlers import PoolHandlers
 from panelhue.studio.routes import Guarded, add_routes, asset
 from panelhue.studio.servers import Servers
+from panelhue.studio.visitors import names_of
 
 TABS = 32  # events of one kind at once, over all tabs; each run that is watched takes a place
-LOOPBACK = "127.0.0.1"
-NAMES = [LOOPBACK, "localhost"]
 
 
 def application(servers: Servers, desks: Desks, upload_bytes: int, host: str, port: int) -> FastAPI:
@@ -33,9 +31,7 @@ def application(servers: Servers, desks: Desks, upload_bytes: int, host: str, po
         port: that is listened on.
     """
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_middleware(Guarded)
-    if host == LOOPBACK:
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=NAMES)
+    app.add_middleware(Guarded, names=names_of(host))
     add_routes(app, desks, servers.retrieval)
     page = build()
     with page.blocks:

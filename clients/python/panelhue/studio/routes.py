@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from panelhue.errors import BookError, InvalidInput, NotFound, PanelhueError
 from panelhue.studio.desk import Desk
 from panelhue.studio.desks import Desks
 from panelhue.studio.pictures import LARGE_SIDE, PAGE_SIDE, THUMB_SIDE, Kept, shown
+from panelhue.studio.visitors import refusal
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -46,20 +47,30 @@ FOR_GOOD = {"Cache-Control": "private, max-age=86400, immutable"}  # the address
 
 
 class Guarded:
-    """An application whose every answer carries the headers above."""
+    """An application that answers who may ask; every answer carries the headers above.
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    Args:
+        app: the application.
+        names: by which it may be called; none: by any.
+    """
+
+    def __init__(self, app: ASGIApp, names: Collection[str]) -> None:
+        self._app, self._names = app, names
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers as the application does."""
+        """Answers as the application does, or refuses."""
 
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message.get("headers", []), *HEADERS.items()]
             await send(message)
 
-        await self._app(scope, receive, sending)
+        answer: ASGIApp = self._app
+        if scope["type"] != "lifespan":
+            headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+            if (refused := refusal(scope.get("method", ""), headers, self._names)) is not None:
+                answer = PlainTextResponse(refused[1], refused[0])
+        await answer(scope, receive, sending)
 
 
 def asset(name: str) -> str:
