@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -319,6 +322,19 @@ def test_an_address_that_is_taken_is_told(silent):
     done = panelhue("studio", "--port", silent.rpartition(":")[2])
     assert done.returncode == 2
     assert "choose another --port" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_a_studio_that_is_told_to_end_leaves_nothing_behind(nobody, tmp_path, number):
+    address = ("--port", "0", "--retrieval", nobody, "--colorizer", nobody)
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen([sys.executable, "-m", "panelhue", "studio", *address], env=environment) as process:
+        while not list(tmp_path.glob("panelhue-studio-*")):
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(number)
+        assert process.wait(60) == 0
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_commands_help_does_not_import_gradio():

@@ -17,6 +17,7 @@ from panelhue.cli.common import (
     out,
     print_json_line,
 )
+from panelhue.cli.interrupts import stoppable
 
 
 def studio(
@@ -51,4 +52,5 @@ def studio(
             return
         out().print(f"the studio is at [bold]{escaped(address)}[/]; Ctrl-C ends it", soft_wrap=True)
 
-    serve(host, port, retrieval, colorizer, upload_bytes=upload_mb << 20, started=started)
+    with stoppable("the studio has ended"):  # SIGTERM and the terminal's end clear away as Ctrl-C does
+        serve(host, port, retrieval, colorizer, upload_bytes=upload_mb << 20, started=started)
