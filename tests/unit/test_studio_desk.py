@@ -86,6 +86,15 @@ def test_two_pictures_of_one_name_are_both_kept(desk, tmp_path):
     assert len(desk.pages) == 2
 
 
+def test_no_name_that_is_made_for_a_second_picture_is_taken_from_a_third(desk, tmp_path):
+    files = dropped(tmp_path / "a", p_2__png=png("red"))
+    files += dropped(tmp_path / "b", p__png=png("blue")) + dropped(tmp_path / "c", p__png=png("green"))
+    named = files[0].with_name("p-2.png")
+    files[0].rename(named)
+    desk.take([named, *files[1:]])
+    assert len({page.read() for page in desk.pages}) == 3
+
+
 def test_a_drop_that_is_too_large_is_refused_with_both_sizes(desk, tmp_path, monkeypatch):
     monkeypatch.setattr(desk_module, "MOST_BYTES", 1 << 20)
     files = dropped(tmp_path / "in", a__cbz=book("1.png") + bytes(3 << 20))
@@ -195,6 +204,45 @@ def test_there_are_never_more_desks_than_allowed(tmp_path):
     assert len(list((tmp_path / "desks").iterdir())) == MOST_DESKS
     desks.close()
     assert not list((tmp_path / "desks").iterdir())
+
+
+class Colouring:
+    """A run that is under way until it is stopped."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk, self.pages = desk, ()
+        self.began, self.stopped, self.finished, self.problem = 0.0, False, 0, None
+
+    def stop(self) -> None:
+        self.stopped = True
+        self.desk.end(self)
+
+
+def test_a_desk_where_pages_are_coloured_stays_however_many_others_open(tmp_path):
+    desks = Desks(tmp_path)
+    busy = desks.open()
+    run = Colouring(busy)
+    busy.begin(run)
+    for _ in range(MOST_DESKS + 1):
+        desks.open()
+    assert (desks.find(busy.token), run.stopped) == (busy, False)
+    desks.close()
+    assert run.stopped
+
+
+def test_a_desk_is_kept_for_its_hours_from_the_end_of_its_run_on(tmp_path):
+    now = [0.0]
+    desks = Desks(tmp_path, clock=lambda: now[0])
+    busy = desks.open()
+    run = Colouring(busy)
+    busy.begin(run)
+    for hours, found in ((2 * KEEP_SECONDS, busy), (3 * KEEP_SECONDS - 1, busy), (3 * KEEP_SECONDS + 1, None)):
+        now[0] = hours
+        desks.open()
+        assert desks.find(busy.token) is found
+        if busy.run is run:
+            busy.end(run)
+    desks.close()
 
 
 def test_a_turned_photograph_is_measured_as_it_is_shown():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import secrets
 import shutil
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -87,10 +89,12 @@ class Desk:
     Args:
         token: names it in the addresses of its pictures; a secret of the tab.
         folder: its own; gone when the desk is closed.
+        clock: seconds that only grow.
     """
 
-    def __init__(self, token: str, folder: Path) -> None:
-        self.token, self._folder = token, folder
+    def __init__(self, token: str, folder: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        self.token, self._folder, self._clock = token, folder, clock
+        self.touched = clock()  # when a person, or a run, last did something here
         self.lock = threading.RLock()
         self.pages: list[DeskPage] = []
         self.selected = 0
@@ -106,6 +110,10 @@ class Desk:
         self._book: Book | None = None
         self._chapter = folder / "chapter"
         self._chapter.mkdir(parents=True)
+
+    def touch(self) -> None:
+        """Says that somebody is here."""
+        self.touched = self._clock()
 
     def take(self, files: Sequence[Path]) -> None:
         """Lays a new chapter on the desk; what lay there goes.
@@ -221,6 +229,7 @@ class Desk:
         """Takes the desk back; pages that the run has not answered are as before it."""
         with self.lock:
             self.run, self.last_run = None, run
+            self.touch()
             for page in run.pages:
                 if page.state in (PageState.WORKING, PageState.WAITING):
                     page.state = PageState.FINISHED if page.result is not None else PageState.WAITING
@@ -313,8 +322,10 @@ def gathered(files: Sequence[Path], folder: Path) -> list[Path]:
         picture = file.suffix.lower() in PICTURES
         target = folder / ("pictures" if picture else str(place)) / file.name
         target.parent.mkdir(parents=True, exist_ok=True)
-        if target.exists():  # two of one name
-            target = target.with_name(f"{target.stem}-{place}{target.suffix}")
+        for number in itertools.count(place):  # two of one name
+            if not target.exists():
+                break
+            target = target.with_name(f"{file.stem}-{number}{file.suffix}")
         shutil.move(file, target)
         if not picture:
             books.append(target)

@@ -54,7 +54,11 @@ class Run:
         self._client = ColorizerClient(colorizer, timeout=10.0)
         self._retrieval = retrieval
         self._here = False  # whether contexts are fetched here
-        desk.begin(self)
+        try:
+            desk.begin(self)
+        except BaseException:
+            self._client.close()
+            raise
         threading.Thread(target=self._work, name="studio-run", daemon=True).start()
 
     def stop(self) -> None:
