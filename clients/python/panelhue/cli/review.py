@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from panelhue.reviewing import Review
 
 KEYS = "a approve · r reject · s skip · b back · q quit"
-EVERY = "all"  # in place of a page
+AFTER_ESCAPE = 0.1  # seconds within which one key sends all its bytes
 
 
 def review(
@@ -150,9 +150,30 @@ def _pressed() -> str:
     before = termios.tcgetattr(handle)
     try:
         tty.setcbreak(handle, termios.TCSADRAIN)  # Ctrl-C stays Ctrl-C, and what was typed ahead counts
-        return os.read(handle, 1).decode(errors="replace")
+        key = os.read(handle, 1)
+        if key == b"\x1b":
+            _pass_over(handle)
+        return key.decode(errors="replace")
     finally:
         termios.tcsetattr(handle, termios.TCSADRAIN, before)
+
+
+def _pass_over(handle: int) -> None:
+    """Reads what an arrow or a function key sends after Esc: its letters are no answers, and Up ends in an A."""
+    while (kind := _following(handle)) == b"\x1b":  # with Alt
+        continue
+    if kind == b"O":
+        _following(handle)
+    elif kind == b"[":  # up to its last letter; Linux's console sends another bracket before it
+        while (byte := _following(handle)) and (byte == b"[" or not b"@" <= byte <= b"~"):
+            continue
+
+
+def _following(handle: int) -> bytes:
+    """The byte that the same key has sent; empty: that was all."""
+    import select
+
+    return os.read(handle, 1) if select.select([handle], [], [], AFTER_ESCAPE)[0] else b""
 
 
 def _show(found: Review, done: Done, where: str, thumbnails: bool) -> None:
