@@ -224,6 +224,17 @@ def test_a_review_asks_page_by_page(panelhue: Command, finished: str, tmp_path: 
     assert said(panelhue, tmp_path / "out.cbz") == {"p01.png": ("approved", True), "p02.png": ("rejected", False)}
 
 
+def test_a_page_whose_picture_is_gone_does_not_keep_the_others_from_the_pool(
+    panelhue: Command, run: tuple[object, ...], finished: str, tmp_path: Path
+) -> None:
+    panelhue(*run, "-s", finished, "-o", tmp_path / "out")
+    (tmp_path / "out" / "p01.png").unlink()
+    assert said(panelhue, tmp_path / "out", "--all", code=1) == {
+        "p01.png": ("open", False),
+        "p02.png": ("approved", True),
+    }
+
+
 def test_without_a_terminal_nothing_is_approved(panelhue: Command, finished: str, tmp_path: Path) -> None:
     told = subprocess.run(
         [sys.executable, "-m", "panelhue", "review", str(tmp_path / "out.cbz")],

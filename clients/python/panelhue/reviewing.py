@@ -141,7 +141,11 @@ class Review:
 
 
 def named(pages: Iterable[Done], text: str) -> Done:
-    """The page that a person means: by its path or its output's, its file's name with or without ending.
+    """The page that a person means: by its path or its output's, its file's name with or without ending, or its number.
+
+    Args:
+        pages: the finished ones.
+        text: what the person says; a number is the page's in its chapter, whichever pages are finished.
 
     Raises:
         UsageError: there is none, or several.
@@ -153,8 +157,6 @@ def named(pages: Iterable[Done], text: str) -> Done:
             return found[0]
         if found:
             raise UsageError(f'"{text}" may be any of {", ".join(one.page for one in found[:4])}; say the whole path')
-    if text.isdecimal() and 1 <= int(text) <= len(pages):
-        return pages[int(text) - 1]
     raise UsageError(f'there is no finished page "{text}"; there are {", ".join(one.page for one in pages[:6])} …')
 
 
@@ -162,3 +164,4 @@ def _ways(pages: list[Done]) -> Iterator[list[set[str]]]:
     yield [{one.page, one.output} for one in pages]
     yield [{PurePosixPath(one.page).name, PurePosixPath(one.output).name} for one in pages]
     yield [{PurePosixPath(one.page).stem} for one in pages]
+    yield [{str(one.number)} for one in pages]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,6 +27,7 @@ from panelhue.cli.completion import complete_series
 from panelhue.cli.interrupts import stoppable
 
 if TYPE_CHECKING:
+    from panelhue.books import Page
     from panelhue.journal import Done
     from panelhue.reviewing import Review
 
@@ -104,11 +107,12 @@ def _said(found: Review, approve: Sequence[str], reject: Sequence[str], every: b
 
 
 def _approved(found: Review, done: Done) -> bool:
+    from panelhue.errors import BookError
     from panelhue.reviewing import NotTaken
 
     try:
         found.approve(done)
-    except NotTaken as error:
+    except (NotTaken, BookError) as error:  # a book's: its picture is not there any more
         complain(error.message)
         return False
     return True
@@ -120,17 +124,18 @@ def _asked(found: Review, *, again: bool, thumbnails: bool) -> bool:
 
     pages = [done for done in found.pages() if again or found.state(done) is State.OPEN]
     place, sound = 0, True
-    while place < len(pages):
-        done = pages[place]
-        _show(found, done, f"{place + 1}/{len(pages)}", thumbnails)
-        key = _key()
-        if key == "q":
-            break
-        if key == "a":
-            sound &= _approved(found, done)
-        elif key == "r":
-            found.reject(done)
-        place = max(0, place - 1) if key == "b" else place + 1
+    with _grey(found) as grey:
+        while place < len(pages):
+            done = pages[place]
+            _show(found, done, f"{place + 1}/{len(pages)}", thumbnails, grey)
+            key = _key()
+            if key == "q":
+                break
+            if key == "a":
+                sound &= _approved(found, done)
+            elif key == "r":
+                found.reject(done)
+            place = max(0, place - 1) if key == "b" else place + 1
     return sound
 
 
@@ -176,7 +181,7 @@ def _following(handle: int) -> bytes:
     return os.read(handle, 1) if select.select([handle], [], [], AFTER_ESCAPE)[0] else b""
 
 
-def _show(found: Review, done: Done, where: str, thumbnails: bool) -> None:
+def _show(found: Review, done: Done, where: str, thumbnails: bool, grey: Callable[[str], list[bytes]]) -> None:
     from panelhue.chapters import chapter_text
     from panelhue.errors import BookError
 
@@ -184,11 +189,11 @@ def _show(found: Review, done: Done, where: str, thumbnails: bool) -> None:
     if thumbnails and console.is_terminal:
         from panelhue.cli.thumbnails import side_by_side
 
-        pictures = [*_grey(found, done), found.picture(done)]
         try:
+            pictures = [*grey(done.page), found.picture(done)]
             console.print(side_by_side(pictures, console.width, max(8, console.height - 5)))
-        except BookError as error:
-            complain(f"{done.output} cannot be shown: {error.message}")
+        except (BookError, OSError) as error:
+            complain(f"{done.output} cannot be shown: {error}")
     facts = [f"chapter {chapter_text(done.chapter)}", done.backend, f"depth {done.depth}"]
     facts += [f"confidence {done.confidence:.2f}"] if done.confidence is not None else []
     facts += [found.state(done).value] if found.state(done).value != "open" else []
@@ -196,18 +201,32 @@ def _show(found: Review, done: Done, where: str, thumbnails: bool) -> None:
     console.print(f"[bold]{where}[/] {escaped(path)}  [dim]{escaped(' · '.join(facts))}[/]", soft_wrap=True)
 
 
-def _grey(found: Review, done: Done) -> list[bytes]:
-    """The page as it was, where its book is still at its place."""
+@contextmanager
+def _grey(found: Review) -> Iterator[Callable[[str], list[bytes]]]:
+    """Gives a page as it was, by its name, where the book is still at its place; opened once, and when first needed."""
     from panelhue.books import open_book
     from panelhue.errors import BookError
     from panelhue.spreads import split_spreads
 
-    try:
-        book = open_book(Path(found.book))
-        with book if found.split is None else split_spreads(book, found.split) as book:
-            return [page.read() for page in book.pages if page.name == done.page]
-    except (BookError, OSError):
-        return []
+    with ExitStack() as stack:
+
+        @cache
+        def pages() -> dict[str, Page]:
+            try:
+                book = stack.enter_context(open_book(Path(found.book)))
+                whole = book if found.split is None else split_spreads(book, found.split)
+            except (BookError, OSError):
+                return {}
+            return {page.name: page for page in whole.pages}
+
+        def read(name: str) -> list[bytes]:
+            page = pages().get(name)
+            try:
+                return [] if page is None else [page.read()]
+            except (BookError, OSError):
+                return []
+
+        yield read
 
 
 def _report(found: Review, output: Path, json: bool) -> None:
