@@ -17,7 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from panelhue import types as t
+from panelhue._messages import encode_index, encode_quota, encode_reference, encode_swatch
+from panelhue.archives import METHODS
 from panelhue.errors import BookError, UsageError
+from panelhue.retrieval.v1 import retrieval_pb2
 
 FORMAT, VERSION = "panelhue-series", 1
 MANIFEST, SERIES, REFERENCES, PICTURES = "manifest.json", "series.json", "references.jsonl", "pictures/"
@@ -26,6 +29,8 @@ MOST_LIST = 1 << 32  # bytes of all lines
 MOST_PICTURE = 1 << 30  # bytes
 BLOCK = 1 << 20
 _ID = re.compile(r"[0-9a-f]{64}")
+# What a JSON document with other things in it than ours comes to: nested without end, numbers without end.
+_UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, RecursionError, OverflowError)
 
 
 @dataclass(frozen=True)
@@ -116,14 +121,16 @@ class Portable:
                 raise Damaged(f"{self.path.name}: the checksum of {SERIES} differs")
             fields = json.loads(about)
             counts = int(self._manifest["references"]), int(self._manifest["byte_size"])
-            return Contents(_series(fields), *counts, int(self._manifest["generation"]), str(sums[REFERENCES]))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            found = _series(fields)
+            _check_sendable(found)
+            return Contents(found, *counts, int(self._manifest["generation"]), str(sums[REFERENCES]))
+        except _UNREADABLE as error:
             raise Damaged(f"{self.path.name}: {SERIES} cannot be read: {error!r}") from error
 
     def _document(self, name: str) -> Mapping[str, Any]:
         try:
             found = json.loads(self._text(name))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise Damaged(f"{self.path.name}: {name} cannot be read: {error}") from error
         if not isinstance(found, dict):
             raise Damaged(f"{self.path.name}: {name} must be a JSON object")
@@ -136,6 +143,9 @@ class Portable:
         """The bytes of an entry; what really comes out is counted, whatever the header says."""
         size = 0
         try:
+            method = self._zip.getinfo(name).compress_type
+            if method not in METHODS:  # we write no other, and others unpack a block in one piece, however large
+                raise Damaged(f"{self.path.name}: {name} must be packed by deflate or not at all, got method {method}")
             with self._zip.open(name) as stream:
                 while block := stream.read(BLOCK):
                     size += len(block)
@@ -166,8 +176,10 @@ class Portable:
     def _carried(self, line: bytes) -> Carried:
         try:
             fields = json.loads(line)
-            return _reference(fields, lambda: b"".join(self._picture(str(fields["id"]))))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            found = _reference(fields, lambda: b"".join(self._picture(str(fields["id"]))))
+            encode_reference(found.file).SerializeToString()  # a number or text that no message holds is told here
+            return found
+        except _UNREADABLE as error:
             raise Damaged(f"{self.path.name}: a line of {REFERENCES} cannot be read: {error!r}") from error
 
     def _picture(self, reference_id: str) -> Iterator[bytes]:
@@ -235,6 +247,19 @@ def _series(fields: Mapping[str, Any]) -> t.Series:
         max_reference_depth=_optional(fields["max_reference_depth"]),
         default_max_depth=_optional(fields["default_max_depth"]),
     )
+
+
+def _check_sendable(series: t.Series) -> None:
+    """Raises ValueError for a number or text that no message to a server can hold."""
+    retrieval_pb2.Series(
+        display_name=series.display_name,
+        palette=[encode_swatch(one) for one in series.palette],
+        labels=series.labels,
+        index=encode_index(series.index),
+        quota=encode_quota(series.quota),
+        max_reference_depth=series.max_reference_depth,
+        default_max_depth=series.default_max_depth,
+    ).SerializeToString()
 
 
 def _reference(fields: Mapping[str, Any], read: Callable[[], bytes]) -> Carried:
