@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from statistics import median
 
 from PIL import Image, ImageChops
 
-from panelhue.books import SHEET_STEM, Book
+from panelhue.books import SHEET_STEM, Book, Page
 from panelhue.chapters import chapter_text
 from panelhue.errors import BookError, PanelhueError
 from panelhue.journal import Done, UsedHit
 from panelhue.retrieval_client import RetrievalClient
 from panelhue.workspaces import Workspace, read_result
 
+ROWS = 8  # pages in one PNG
 MANY = 60  # pages; above this the pictures in the HTML page are smaller
 SIDE, SMALL_SIDE = 1100, 720  # longer side of a page in the HTML page, pixels
 PATCH_SIDE = 320  # of a reference patch, pixels
 PATCHES = 6  # shown per page
+KEPT_PATCHES = 512  # in memory, as they are shown: some 20 kB each
 MAX_PIXELS = 100_000_000
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")  # what the servers take; Pillow knows riskier ones
 TURNS = {  # by EXIF orientation
@@ -88,12 +92,11 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Sheet:
-    """Everything that is shown."""
+class Head:
+    """What stands above the pages."""
 
     title: str
     facts: Sequence[tuple[str, str]]
-    rows: Sequence[Row] = field(default=())
 
 
 def make_sheet(
@@ -107,45 +110,51 @@ def make_sheet(
         done: its finished pages, by name.
         series: where the references are; empty: patches are named and not shown.
         retrieval: who has them.
-    """
-    from panelhue.sheet_html import html_of
-    from panelhue.sheet_png import pngs_of
 
-    sheet = _sheet(book, place, done, series, retrieval)
+    Cost: each page and its result are read once; memory holds those of eight pages, as they are shown.
+    """
+    from panelhue.outputs import write_whole, written_whole
+    from panelhue.sheet_html import FOOT, head_of, section_of
+    from panelhue.sheet_png import png_of
+
     folder, stem = (
         (place.target, SHEET_STEM)
         if not place.is_archive
         else (place.target.parent, f"{SHEET_STEM}-{place.target.stem}{'-pdf' if place.is_pdf else ''}")
     )
-    from panelhue.outputs import write_whole
-
-    page = folder / f"{stem}.html"
-    write_whole(page, html_of(sheet).encode())
-    paths = [page]
-    for number, png in enumerate(pngs_of(sheet)):
-        paths.append(folder / (f"{stem}.png" if number == 0 else f"{stem}-{number + 1}.png"))
-        write_whole(paths[-1], png)
+    pages = [page for page in book.pages if page.name in done]
+    head = Head(book.title, _facts([done[page.name] for page in pages], series))
+    paths, number = [folder / f"{stem}.html"], 0
+    with written_whole(paths[0]) as draft, draft.open("w", encoding="utf-8", newline="") as file:
+        file.write(head_of(head))
+        for rows in _in_eights(_rows(pages, place, done, _Patches(series, retrieval))):
+            paths.append(folder / (f"{stem}.png" if number == 0 else f"{stem}-{number // ROWS + 1}.png"))
+            write_whole(paths[-1], png_of(head, rows))
+            for row in rows:
+                number += 1
+                file.write(section_of(number, row))
+        file.write(FOOT)
     return paths
 
 
-def _sheet(
-    book: Book, place: Workspace, done: Mapping[str, Done], series: str, retrieval: RetrievalClient | None
-) -> Sheet:
-    pages = [page for page in book.pages if page.name in done]
+def _rows(pages: Sequence[Page], place: Workspace, done: Mapping[str, Done], patches: _Patches) -> Iterator[Row]:
     side = SIDE if len(pages) <= MANY else SMALL_SIDE
-    patches = _Patches(series, retrieval)
-    rows = []
     for page in pages:
         one = done[page.name]
-        rows.append(
-            Row(
-                one,
-                _thumbnail(lambda page=page: page.read(), side),
-                _thumbnail(lambda one=one: read_result(place, one.output), side),
-                [Patch(hit, patches.cut(hit)) for hit in shown_hits(one)],
-            )
+        yield Row(
+            one,
+            _thumbnail(page.read, side),
+            _thumbnail(partial(read_result, place, one.output), side),
+            [Patch(hit, patches.cut(hit)) for hit in shown_hits(one)],
         )
-    return Sheet(book.title, _facts(rows, series), rows)
+
+
+def _in_eights(rows: Iterator[Row]) -> Iterator[list[Row]]:
+    """The rows of one picture after the other; a sheet without pages has one, too."""
+    some = list(islice(rows, ROWS))
+    yield some
+    while some := list(islice(rows, ROWS)):
+        yield some
 
 
 def shown_hits(done: Done) -> list[UsedHit]:
@@ -156,17 +165,17 @@ def shown_hits(done: Done) -> list[UsedHit]:
     return list(best.values())[:PATCHES]
 
 
-def _facts(rows: Sequence[Row], series: str) -> list[tuple[str, str]]:
-    chapters = [chapter for chapter in dict.fromkeys(row.done.chapter for row in rows) if chapter is not None]
-    makers = dict.fromkeys(f"{row.done.backend} {row.done.backend_version}".strip() for row in rows)
-    facts = [("pages", str(len(rows)))]
+def _facts(done: Sequence[Done], series: str) -> list[tuple[str, str]]:
+    chapters = [chapter for chapter in dict.fromkeys(one.chapter for one in done) if chapter is not None]
+    makers = dict.fromkeys(f"{one.backend} {one.backend_version}".strip() for one in done)
+    facts = [("pages", str(len(done)))]
     facts += [("series", series)] if series else []
     facts += (
         [("chapter" if len(chapters) == 1 else "chapters", ", ".join(map(chapter_text, chapters)))] if chapters else []
     )
     facts += [("back-end", ", ".join(makers))]
-    facts += [("median", f"{median(row.done.seconds for row in rows):.2f} s a page")] if rows else []
-    licences = sorted({row.done.weights_licence for row in rows} - {""})
+    facts += [("median", f"{median(one.seconds for one in done):.2f} s a page")] if done else []
+    licences = sorted({one.weights_licence for one in done} - {""})
     return facts + ([("weights under", ", ".join(licences))] if licences else [])
 
 
@@ -235,8 +244,7 @@ def _is_grey(image: Image.Image) -> bool:
     return not (ImageChops.difference(red, green).getbbox() or ImageChops.difference(green, blue).getbbox())
 
 
-def _thumbnail(read: object, side: int) -> Thumbnail:
-    assert callable(read)
+def _thumbnail(read: Callable[[], bytes], side: int) -> Thumbnail:
     try:
         image = opened(read())
     except (BookError, OSError):
@@ -245,7 +253,7 @@ def _thumbnail(read: object, side: int) -> Thumbnail:
 
 
 class _Patches:
-    """Patches of references, each reference fetched once."""
+    """Patches of references; those of neighbouring pages, which are often the same ones, are fetched once."""
 
     def __init__(self, series: str, retrieval: RetrievalClient | None) -> None:
         self._series, self._retrieval = series, retrieval
@@ -256,6 +264,8 @@ class _Patches:
         key = (hit.reference_id, hit.box)
         if key not in self._cut:
             whole = self._reference(hit.reference_id)
+            while len(self._cut) >= KEPT_PATCHES:
+                del self._cut[next(iter(self._cut))]
             self._cut[key] = None if whole is None else shown(whole.crop(hit.box), PATCH_SIDE)
         return self._cut[key]
 

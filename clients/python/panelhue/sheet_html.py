@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from html import escape
 
-from panelhue.sheet import Patch, Row, Sheet, Thumbnail
+from panelhue.sheet import Head, Patch, Row, Thumbnail
 
 HEAD = """<!doctype html>
 <html lang="en">
@@ -122,14 +122,14 @@ document.addEventListener("keydown", (event) => {
 """
 
 
-def html_of(sheet: Sheet) -> str:
-    """The page as text."""
-    facts = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in sheet.facts)
-    sections = "".join(_section(number, row) for number, row in enumerate(sheet.rows, 1))
-    return HEAD.format(title=escape(sheet.title), facts=facts) + sections + FOOT
+def head_of(head: Head) -> str:
+    """The page's beginning; sections and `FOOT` follow it."""
+    facts = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in head.facts)
+    return HEAD.format(title=escape(head.title), facts=facts)
 
 
-def _section(number: int, row: Row) -> str:
+def section_of(number: int, row: Row) -> str:
+    """One page of the book, which is the section of that number, from 1."""
     done, name = row.done, escape(row.done.page)
     facts = ["kept as it was, in colour" if done.already_colour else f"{done.seconds:.2f} s", f"depth {done.depth}"]
     facts += [f"confidence {done.confidence:.2f}"] if done.confidence is not None else []

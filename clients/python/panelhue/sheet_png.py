@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-from panelhue.sheet import Patch, Row, Sheet, Shown, Thumbnail
+from panelhue.sheet import Head, Patch, Row, Shown, Thumbnail
 
 WIDTH, MARGIN, GAP = 1480, 40, 22  # pixels
-ROWS = 8  # pages in one picture
 PAGE_WIDTH, PAGE_HEIGHT = 440, 620  # most that a page takes, pixels
 PATCH_WIDTH, PATCH_HEIGHT, PATCH_STEP_X, PATCH_STEP_Y = 152, 214, 168, 272  # pixels
 TOP = 124  # height of the first picture's head, pixels
 PAPER, CARD, INK, SOFT, LINE, ACCENT = "#f4f2ee", "#fffdf9", "#24211d", "#6d675f", "#e0dbd2", "#b3401f"
 
 
-def pngs_of(sheet: Sheet) -> Iterator[bytes]:
-    """The sheet's pictures, eight pages each."""
-    for start in range(0, max(1, len(sheet.rows)), ROWS):
-        image = _picture(sheet, sheet.rows[start : start + ROWS])
-        file = io.BytesIO()
-        image.save(file, "PNG")
-        yield file.getvalue()
+def png_of(head: Head, rows: Sequence[Row]) -> bytes:
+    """A picture of some pages."""
+    file = io.BytesIO()
+    _picture(head, rows).save(file, "PNG")
+    return file.getvalue()
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
@@ -60,13 +57,12 @@ def _size(image: Shown) -> tuple[int, int]:
     return round(image.width * scale), round(image.height * scale)
 
 
-def _picture(sheet: Sheet, rows: object) -> Image.Image:
-    assert isinstance(rows, list | tuple)
+def _picture(head: Head, rows: Sequence[Row]) -> Image.Image:
     heights = [_row_height(row) for row in rows]
     image = Image.new("RGB", (WIDTH, TOP + sum(heights) + GAP * len(heights) + MARGIN), PAPER)
     draw = ImageDraw.Draw(image)
-    draw.text((MARGIN, 34), _fitted(sheet.title, 34, WIDTH - 2 * MARGIN, draw), INK, _font(34))
-    facts = "     ".join(f"{name} {value}" for name, value in sheet.facts)
+    draw.text((MARGIN, 34), _fitted(head.title, 34, WIDTH - 2 * MARGIN, draw), INK, _font(34))
+    facts = "     ".join(f"{name} {value}" for name, value in head.facts)
     draw.text((MARGIN, 84), _fitted(facts, 18, WIDTH - 2 * MARGIN, draw), SOFT, _font(18))
     top = TOP
     for row, height in zip(rows, heights, strict=True):
