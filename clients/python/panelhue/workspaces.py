@@ -50,19 +50,27 @@ def default_target(book: Path, what: str = "colour") -> Path:
     """Where the result goes unless somebody says where: BOOK-colour beside the book, PDF to PDF, archive to CBZ."""
     ending = book.suffix.lower() if book.is_file() else ""
     name = book.resolve().stem if book.is_file() else book.resolve().name
-    return book.with_name(f"{name}-{what}{'.pdf' if ending == '.pdf' else '.cbz' if ending in BOOKS else ''}")
+    made = f"{name}-{what}{'.pdf' if ending == '.pdf' else '.cbz' if ending in BOOKS else ''}"
+    return named_beside(book, made)
+
+
+def named_beside(path: Path, name: str) -> Path:
+    """The path of that name in the folder that holds `path`, also where that ends in a dot or two."""
+    return (path if path.name not in ("", "..") else path.resolve()).with_name(name)
 
 
 def checked_target(book: Path, target: Path) -> None:
     """Refuses an output that cannot be written, or that is the book itself.
 
     Raises:
-        UsageError: it is the book, a file that is in the way, or of a kind that is only read; EXTRA_MISSING: a PDF, and
-            img2pdf is not installed.
+        UsageError: it is the book, or a folder in it, a file that is in the way, or of a kind that is only read;
+            EXTRA_MISSING: a PDF, and img2pdf is not installed.
     """
     source, place, ending = book.resolve(), target.resolve(), target.suffix.lower()
     if source == place:
         raise UsageError(f"the output {target} is the book itself; choose another one")
+    if source.is_dir() and place.is_relative_to(source) and ending not in PACKED:
+        raise UsageError(f"the output {target} lies in the book, whose pages its own would become; choose another one")
     if ending in (BOOKS | PICTURES) - set(PACKED) and not place.is_dir():
         raise UsageError(
             f"{ending[1:].upper()} files are not written; choose a name that ends in .cbz or .pdf, or a folder"

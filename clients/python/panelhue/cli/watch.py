@@ -82,8 +82,9 @@ def watch(
     """
     from panelhue.chapters import chapter_of
     from panelhue.cli.book_run import Limit, Request
+    from panelhue.workspaces import named_beside
 
-    target = output or folder.with_name(f"{folder.resolve().name}-colour")
+    target = output or named_beside(folder, f"{folder.resolve().name}-colour")
     request = Request(
         book=folder,
         target=target,
