@@ -263,6 +263,14 @@ def test_a_file_that_may_not_be_opened_is_a_book_error(tmp_path: Path, monkeypat
     assert caught.value.reason == "BOOK_UNREADABLE"
 
 
+@pytest.mark.parametrize("name", ["book.cbz", "book.cbr", "book.pdf", "book.cbt"])
+def test_a_file_whose_first_bytes_may_not_be_read_is_a_book_error(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).symlink_to("/proc/self/mem")  # a plain file, with nothing at its beginning even for root
+    with pytest.raises(BookError) as caught:
+        open_book(tmp_path / name)
+    assert caught.value.reason == "BOOK_UNREADABLE"
+
+
 SMALL = [case for case in archives() if not case.name.startswith("bomb")]
 
 

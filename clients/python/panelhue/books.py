@@ -117,9 +117,16 @@ def open_book(path: Path, limits: ArchiveLimits | None = None) -> Book:
 
 
 def kind_of(path: Path) -> str:
-    """What a book's file is by its first bytes: "ZIP", "EPUB", "RAR", "7z", "TAR" or "PDF"; else by its ending."""
-    with path.open("rb") as file:
-        head = file.read(1024)
+    """What a book's file is by its first bytes: "ZIP", "EPUB", "RAR", "7z", "TAR" or "PDF"; else by its ending.
+
+    Raises:
+        BookError: BOOK_UNREADABLE, it may not be read.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(1024)
+    except OSError as error:
+        raise BookError(f"{path.name} cannot be read: {error.strerror}", reason="BOOK_UNREADABLE") from error
     if head.startswith(b"PK") and (path.suffix.lower() == ".epub" or b"mimetypeapplication/epub+zip" in head[:100]):
         return "EPUB"
     for magic, kind in ((b"PK", "ZIP"), (b"Rar!\x1a\x07", "RAR"), (b"7z\xbc\xaf\x27\x1c", "7z"), (b"%PDF-", "PDF")):
