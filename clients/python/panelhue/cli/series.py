@@ -210,11 +210,12 @@ def references(
 
 def _save(client: object, series: str, found: Sequence[object], folder: str) -> None:
     from panelhue import types as t
-    from panelhue.outputs import ENDINGS, write_whole
+    from panelhue.outputs import ENDINGS, inside, write_whole
     from panelhue.retrieval_client import RetrievalClient
 
     assert isinstance(client, RetrievalClient)
     for one in found:
         assert isinstance(one, t.Reference)
         ending = ENDINGS.get(one.media_type, ".img")
-        write_whole(Path(folder) / f"{one.id}{ending}", client.download(series, one.id).data)
+        # The id is the server's word, which names no place outside the folder.
+        write_whole(inside(Path(folder), f"{one.id}{ending}"), client.download(series, one.id).data)
