@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
+from panelhue.errors import UsageError
 from panelhue.jobs import taken, workspace_of
-from panelhue.journal import Done, Journal, read_record
+from panelhue.journal import BUSY, Done, Journal, read_record
 from panelhue.outputs import sha256_of, sweep_drafts
 from panelhue.types import Hint
+from panelhue.watching import Ledger
 
 DONE = Done(
     page="p1.png",
@@ -95,3 +102,23 @@ def test_drafts_of_killed_runs_are_swept(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     sweep_drafts([tmp_path / "p1.png", tmp_path / "b.cbz"])
     assert sorted(path.name for path in tmp_path.iterdir()) == [".other.png.123.draft", ".p1.png.draft", "p1.png"]
+
+
+@pytest.mark.parametrize("kind", [Journal, Ledger])
+def test_a_file_system_without_locks_is_not_taken_for_another_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Journal | Ledger]
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    with pytest.raises(OSError, match="not supported"):
+        kind(tmp_path)
+
+
+@pytest.mark.parametrize(("state", "named"), [("out/.panelhue", "out"), (".panelhue/book.cbz", "book.cbz")])
+def test_another_run_is_told_with_the_output_that_it_works_on(tmp_path: Path, state: str, named: str) -> None:
+    with Journal(tmp_path / state), pytest.raises(UsageError) as caught:
+        Journal(tmp_path / state)
+    assert caught.value.reason == BUSY
+    assert caught.value.message.endswith(f" {tmp_path / named}")

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from panelhue.errors import UsageError
+from panelhue.errors import BookError, UsageError
+from panelhue.folders import MOST_BYTES
 from panelhue.watching import Arrival, Ledger, Settling, arrivals, loose_book, place_of, work_of
 
 
 def written(folder: Path, *names: str) -> None:
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(name.encode())
+        (folder / name).write_bytes(os.fsencode(name))
 
 
 def test_books_and_pictures_arrive_in_natural_order(tmp_path: Path) -> None:
@@ -78,3 +80,25 @@ def test_what_is_done_is_remembered(tmp_path: Path) -> None:
         file.write(b'{"v":1,"name":"c","sta')  # a kill
     with Ledger(tmp_path) as ledger:  # what failed is tried again in another life
         assert [ledger.is_new(one) for one in (arrival("a"), arrival("b"), arrival("c"))] == [False, True, True]
+
+
+def test_a_folder_with_a_link_to_nothing_arrives(tmp_path: Path) -> None:
+    written(tmp_path, "ch1/p1.png")
+    (tmp_path / "ch1" / ".#p1.png").symlink_to("nobody@nowhere.1234")  # an editor's lock
+    assert [one.name for one in arrivals(tmp_path)] == ["ch1"]
+
+
+def test_a_loose_page_has_a_name_that_can_be_written(tmp_path: Path) -> None:
+    names = ["a\nb.png", "c\\d.png", "\udcff.png"]
+    written(tmp_path, *names)
+    book = loose_book(tmp_path, arrivals(tmp_path))
+    assert sorted(page.name for page in book.pages) == ["%ff.png", "a%0ab.png", "c%5cd.png"]
+    assert {page.read() for page in book.pages} == {os.fsencode(name) for name in names}
+
+
+def test_a_loose_picture_is_read_up_to_a_limit(tmp_path: Path) -> None:
+    with (tmp_path / "huge.png").open("wb") as file:
+        file.truncate(MOST_BYTES + 1)
+    [page] = loose_book(tmp_path, arrivals(tmp_path)).pages
+    with pytest.raises(BookError, match="at most"):
+        page.read()

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from panelhue.journal import Journal
 from tests.wire import command_line
 from tests.wire.command_line import RUN_SECONDS, Command, Inside, wait_for
 
@@ -75,6 +76,36 @@ def test_what_cannot_be_done_does_not_keep_the_rest(panelhue: Command, inbox: Pa
     assert [name for name, error in found.items() if error] == ["a.cbz"]
     (inbox / "a.cbz").write_bytes((inbox / "ch03.cbz").read_bytes())  # it was still being copied
     assert [one["names"] for one in watched(panelhue, inbox, series)] == [["a.cbz"]]
+
+
+def test_what_may_not_be_read_does_not_keep_the_rest(panelhue: Command, inbox: Path, series: str) -> None:
+    (inbox / "a.cbz").symlink_to("/proc/self/mem")  # a plain file whose first bytes nobody may read
+    found = {one["names"][0]: one.get("error", "") for one in watched(panelhue, inbox, series, code=1)}
+    assert [name for name, error in found.items() if error] == ["a.cbz"]
+    assert len(found) == 4
+
+
+def test_odd_names_of_pictures_do_not_keep_the_rest(
+    panelhue: Command, inbox: Path, series: str, tmp_path: Path
+) -> None:
+    data = (inbox / "cover 3.png").read_bytes()
+    for name in ("a\nb.png", "a%0ab.png", "\udcff.png"):
+        (inbox / name).write_bytes(data)
+    [refused] = [one["names"] for one in watched(panelhue, inbox, series, code=1) if "error" in one]
+    assert refused[0] in ("a\nb.png", "a%0ab.png")  # both would have one result
+    assert {"a%0ab.png", "%ff.png", "cover 3.png"} <= {path.name for path in (tmp_path / "inbox-colour").iterdir()}
+
+
+def test_what_is_under_review_waits_until_that_ends(
+    panelhue: Command, inbox: Path, series: str, tmp_path: Path
+) -> None:
+    arguments = ("watch", inbox, "-s", series, "--backend", "tint", "--no-sheet", "--every", 0.05, "--settle", 0.1)
+    with Journal(tmp_path / "inbox-colour" / "ch02" / ".panelhue"):  # as a review holds it
+        process = panelhue.start(*arguments, "--once", "--json")
+        wait_for(ledger(tmp_path), process, "ch03.cbz")
+    out, err = process.communicate(timeout=RUN_SECONDS)
+    assert (process.returncode, "ch02: waits" in err) == (0, True), err
+    assert "ch02" in {json.loads(line)["names"][0] for line in out.splitlines()}
 
 
 def test_a_picture_does_not_replace_the_result_of_another(panelhue: Command, inbox: Path, series: str) -> None:

@@ -18,6 +18,8 @@ from panelhue.errors import UsageError
 
 FOLDER = ".panelhue"
 NAME = "journal.jsonl"
+LOCK = "lock"
+BUSY = "OUTPUT_BUSY"  # reason of the error where another run or a review is at work
 VERSION = 1
 NOT_IN_FINGERPRINT = ("request_id", "page_timeout", "preview_every", "preview_side")  # they change no picture
 
@@ -189,19 +191,22 @@ class Journal(Record):
         folder: where it lies; made if need be.
 
     Raises:
-        UsageError: another run is at work here.
+        UsageError: OUTPUT_BUSY, another run or a review is at work here.
     """
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self._lock = (folder / "lock").open("w")
+        self._lock = (folder / LOCK).open("w")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             self._lock.close()
-            raise UsageError(f"another run is at work in {folder.parent}") from error
+            raise UsageError(_busy(folder), reason=BUSY) from error
+        except BaseException:  # such as a file system without locks, which says so
+            self._lock.close()
+            raise
         self._file = (folder / NAME).open("a+b")
         self._load()
 
@@ -273,6 +278,21 @@ class Journal(Record):
         """Says what a person said of a finished page."""
         verdict = Verdict(done.page, done.output_sha256, approved)
         self._write({"event": "verdict", "verdict": asdict(verdict)})
+
+
+def _busy(folder: Path) -> str:
+    output = folder.parent if folder.name == FOLDER else folder.parent.parent / folder.name
+    return f"another run, or a review, is at work on {output}"
+
+
+def busy_with(folder: Path) -> str:
+    """Who has a run's journal, a sentence; empty: nobody, just now."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), (folder / LOCK).open("rb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return _busy(folder)
+    return ""
 
 
 def read_run(folder: Path) -> tuple[dict[str, Done], bool | None]:

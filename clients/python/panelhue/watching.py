@@ -14,11 +14,13 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from panelhue.books import BOOKS, PICTURES, SHEET_STEM, Book, Page, natural_key
 from panelhue.errors import UsageError
+from panelhue.folders import read_plain, shown
 
 LEDGER, LOCK = "watch.jsonl", "watch.lock"
 
@@ -31,6 +33,11 @@ class Arrival:
     path: Path
     loose: bool  # a picture by itself
     stamp: str  # changes when anything in it is added, grows or is written anew
+
+    @property
+    def page(self) -> str:
+        """The name of a picture's page: its own, as it can be shown and written."""
+        return shown(self.name)
 
 
 def arrivals(folder: Path) -> list[Arrival]:
@@ -63,7 +70,10 @@ def _stamp(path: Path) -> str:
         return ""
     facts = hashlib.sha256()
     for file in sorted(files):
-        state = file.stat()
+        try:
+            state = file.stat()
+        except OSError:  # a link to nothing in a folder, such as an editor's lock
+            state = file.lstat()
         facts.update(
             f"{file.relative_to(path.parent)}\0{state.st_size}\0{state.st_mtime_ns}\n".encode(errors="replace")
         )
@@ -87,9 +97,12 @@ class Ledger:
         self._lock = (folder / LOCK).open("w")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             self._lock.close()
             raise UsageError(f"another `panelhue watch` writes to {folder.parent}") from error
+        except BaseException:
+            self._lock.close()
+            raise
         self._file = (folder / LEDGER).open("a+b")
         self._file.seek(0)
         data = self._file.read()
@@ -162,7 +175,7 @@ def work_of(settled: Sequence[Arrival]) -> Iterator[list[Arrival]]:
 
 def loose_book(folder: Path, pictures: Sequence[Arrival]) -> Book:
     """Pictures that arrived by themselves, as one book; a page has the number in its name, so that it never changes."""
-    pages = [Page(one.name, _number(one.name), None, one.path.read_bytes) for one in pictures]
+    pages = [Page(one.page, _number(one.page), None, partial(read_plain, one.path)) for one in pictures]
     return Book(folder, tuple(pages))
 
 

@@ -70,13 +70,12 @@ def printable(text: str) -> str:
 
 def print_json(value: object) -> None:
     """Prints dataclasses, mappings and lists as JSON."""
-    text = json.dumps(value, default=plain, indent=2, ensure_ascii=False)
-    typer.echo(_UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text))  # which is how JSON escapes them
+    typer.echo(printable(json.dumps(value, default=plain, indent=2, ensure_ascii=False)))  # as JSON escapes them, too
 
 
 def print_json_line(value: object) -> None:
     """Prints one line of JSON, at once."""
-    typer.echo(json.dumps(value, default=plain, ensure_ascii=False))
+    typer.echo(printable(json.dumps(value, default=plain, ensure_ascii=False)))
 
 
 def plain(value: object) -> Any:

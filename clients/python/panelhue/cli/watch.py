@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -130,6 +130,7 @@ class _Watch:
     every: float
     json: bool
     sound: bool = True
+    held: set[str] = field(default_factory=set)  # what waits for somebody else
 
     def run(self, *, once: bool) -> bool:
         """Looks, works, waits; whether all could be done."""
@@ -147,7 +148,7 @@ class _Watch:
                 pause = min(max(2 * pause, 1.0), LONGEST_PAUSE) if away else self.every
                 if once and not away and not any(ledger.is_new(one) for one in arrivals(folder)):
                     return self.sound
-                if away or not settled:  # else more may have come meanwhile
+                if away or self.held or not settled:  # else more may have come meanwhile
                     time.sleep(pause)
 
     def _done(self, work: list[Arrival], ledger: Ledger) -> bool:
@@ -155,11 +156,14 @@ class _Watch:
         from panelhue.cli.book_run import run_book
         from panelhue.cli.progress import Display
         from panelhue.errors import Overloaded, PanelhueError, Unavailable
+        from panelhue.journal import BUSY
 
         request, book, work = self._request(work, ledger)
         if not work:
             return True
         names = ", ".join(one.name for one in work[:3]) + (", …" if len(work) > 3 else "")
+        if self._held(request, names):
+            return True
         try:
             err().print(f"{escaped(names)} …", style="bold", soft_wrap=True)
             with Display() as display:
@@ -168,16 +172,32 @@ class _Watch:
             note(f"{names}: waits: {error.message}")
             return False
         except PanelhueError as error:
+            if error.reason == BUSY:  # it came to that just now; the next look waits
+                return True
             self._fail(work, ledger, error.explained())
+            return True
+        except (OSError, UnicodeError) as error:  # a file that may not be read, a disk that is full
+            self._fail(work, ledger, str(error))
             return True
         self._tell(request, work, tally)
         for one in work:
-            if tally.whole or (one.loose and one.name not in tally.failures and one.name not in tally.not_grown):
+            if tally.whole or (one.loose and one.page not in tally.failures and one.page not in tally.not_grown):
                 ledger.finish(one)
             else:
                 self.sound = False
                 ledger.fail(one)
         return True
+
+    def _held(self, request: Request, names: str) -> bool:
+        """Whether somebody else, such as a review, is at work on the same output; told once, and tried again."""
+        from panelhue.jobs import workspace_of
+        from panelhue.journal import busy_with
+
+        who = busy_with(workspace_of(request.target).state)
+        if who and names not in self.held:
+            note(f"{names}: waits: {who}")
+        (self.held.add if who else self.held.discard)(names)
+        return bool(who)
 
     def _request(self, work: list[Arrival], ledger: Ledger) -> tuple[Request, Book | None, list[Arrival]]:
         from panelhue.jobs import workspace_of
@@ -202,12 +222,13 @@ class _Watch:
 
         done = read_record(workspace_of(self.request.target).state).done.values()
         owner = {one.output: one.page for one in done}
-        names = output_names([one.name for one in work], ENDINGS[self.request.options.media_type])
+        names = output_names({one.page for one in work}, ENDINGS[self.request.options.media_type])
+        taken: dict[str, str] = {}  # page to the picture that it is
         for one in work:
-            if owner.get(names[one.name], one.name) == one.name:
+            other = owner.get(names[one.page], one.page)
+            if other == one.page and taken.setdefault(one.page, one.name) == one.name:
                 yield one
             else:
-                other = owner[names[one.name]]
                 self._fail([one], ledger, f"its result would replace that of {other}; give it another name")
 
     def _fail(self, work: Sequence[Arrival], ledger: Ledger, why: str) -> None:
