@@ -39,6 +39,13 @@ def failing(reason: str, retryable: bool) -> Answer:
     return answer
 
 
+def seriesless(key: str, data: bytes) -> Iterator[pb.ColorizePagesResponse]:
+    """As the server answers that asks the retrieval server itself."""
+    cause = {"cause": "NO_SUCH_SERIES"}
+    failure = common.Failure(code=5, reason="RETRIEVAL_FAILED", message="there is no series 'tale'", metadata=cause)
+    yield pb.ColorizePagesResponse(error=pb.PageError(page_key=key, failure=failure))
+
+
 def gone(key: str, data: bytes) -> Iterator[pb.ColorizePagesResponse]:
     raise ConnectionError
     yield
@@ -119,6 +126,13 @@ def test_a_failure_that_will_not_pass_is_told_at_once(bench: Callable[..., Bench
     steps = one.run()
     assert [step.key for step in steps if isinstance(step, t.Failed)] == ["a.png"]
     assert (written(steps), one.waited) == (["b.png", "c.png"], [])
+
+
+def test_a_series_that_is_not_there_ends_the_run_at_the_first_page(bench: Callable[..., Bench]) -> None:
+    one = bench(*[seriesless] * 3)
+    with pytest.raises(errors.NotFound, match="there is no series 'tale'") as caught:
+        one.run()
+    assert caught.value.reason == "NO_SUCH_SERIES"
 
 
 def test_a_failure_that_stays_is_told_in_the_end(bench: Callable[..., Bench]) -> None:

@@ -12,7 +12,7 @@ from typing import TypeAlias
 from panelhue import types as t
 from panelhue.books import Book, Page
 from panelhue.colorizer_client import WINDOW, ColorizerClient
-from panelhue.errors import BookError, Overloaded, ServerError, Unavailable, UsageError
+from panelhue.errors import BookError, NotFound, Overloaded, ServerError, Unavailable, UsageError
 from panelhue.growing import Promotion
 from panelhue.growing import grown_tag as grown_tag
 from panelhue.journal import Done, Journal, Record, fingerprint, hits_of
@@ -27,6 +27,7 @@ from panelhue.workspaces import workspace_of as workspace_of
 ATTEMPTS = 4  # of a page whose failure may pass, and of a stream that breaks off
 PAUSE = 0.5  # seconds before the second attempt, at most; doubled each time
 RETRY = Retry(attempts=ATTEMPTS, first=PAUSE)
+NO_SERIES = "NO_SUCH_SERIES"  # cause of a page's failure, where the colouriser asks the retrieval server
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,7 @@ class Run:
         `Kept`. A failure that may pass is tried again; every page ends in `Kept`, `Written` or `Failed`.
 
         Raises:
+            NotFound: there is no such series.
             ServerError: the server refused the whole call, or stayed away over all attempts.
         """
         kept, pending, failed = sorted_pages(plan, self._workspace, self._journal)
@@ -157,6 +159,8 @@ class Run:
             error: ServerError | None = None
             try:
                 for step in self._attempt(plan, pending):
+                    if isinstance(step, t.Failed) and step.failure.metadata.get("cause") == NO_SERIES:
+                        raise NotFound(step.failure.message, reason=NO_SERIES)  # as every other page would fail
                     if isinstance(step, t.Failed) and self._may_pass(step, failures):
                         last[step.key] = step
                         continue
