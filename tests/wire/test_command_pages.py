@@ -72,7 +72,7 @@ def test_a_dry_run_knows_what_is_finished(panelhue: Command, run: tuple[object, 
     assert (found["to_do"], found["kept"], found["estimated_seconds"]) == (0, 2, 0)
     found = panelhue.json(*run, "--dry-run", "--seed", 1)
     assert found["to_do"] == 2
-    assert found["estimated_seconds"] == pytest.approx(2 * found["seconds_a_page"])
+    assert found["estimated_seconds"] == pytest.approx(found["seconds_a_page"])  # two are under way at once
     assert panelhue.json(*run, "--dry-run", "--recolour", "p02")["chapters"][0]["to_do"] == ["p02.png"]
     assert "nothing is left to do" in panelhue(*run, "--dry-run")
 

@@ -13,6 +13,7 @@ from panelhue.chapters import chapter_text
 from panelhue.cli.book_run import Ready, Request, card_of, ready, rejected_pages
 from panelhue.cli.common import complain, escaped, out, print_json, table
 from panelhue.cli.hints import page_named
+from panelhue.colorizer_client import WINDOW
 from panelhue.journal import FOLDER, Record, read_record
 
 
@@ -43,7 +44,8 @@ class Outlook:
     pages: int
     kept: int
     to_do: int
-    seconds_a_page: float | None  # median of pages that this back-end finished here; None: there are none
+    # From a page's last byte to its answer, WINDOW of them under way; median of those that this back-end finished here.
+    seconds_a_page: float | None  # None: there are none
     estimated_seconds: float | None
     pages_in_queue: int  # of others, which come first
 
@@ -72,7 +74,7 @@ def outlook(request: Request) -> Outlook:
             kept=sum(len(one.kept) for one in chapters),
             to_do=to_do,
             seconds_a_page=pace,
-            estimated_seconds=None if pace is None else pace * to_do,
+            estimated_seconds=None if pace is None else pace * (max(1.0, to_do / WINDOW) if to_do else 0.0),
             pages_in_queue=all_of_it.colorizer.info().queue_length,
         )
 
@@ -155,5 +157,5 @@ def _time(found: Outlook) -> str:
     if found.estimated_seconds is None or found.seconds_a_page is None:
         return f"how long it takes is not known: {found.backend} has finished no page here yet; try --preview{waiting}"
     minutes, seconds = divmod(round(found.estimated_seconds), 60)
-    pace = f"{found.to_do} pages of {found.seconds_a_page:.2f} s, as pages took before"
+    pace = f"{found.to_do} pages of {found.seconds_a_page:.2f} s, {WINDOW} at a time, as pages took before"
     return f"about {minutes} min {seconds} s ({pace}){waiting}"
