@@ -48,8 +48,8 @@ def workspace_of(target: Path) -> Workspace:
 
 def default_target(book: Path, what: str = "colour") -> Path:
     """Where the result goes unless somebody says where: BOOK-colour beside the book, PDF to PDF, archive to CBZ."""
-    ending = book.suffix.lower() if book.is_file() else ""
-    name = book.resolve().stem if book.is_file() else book.resolve().name
+    ending = "" if book.is_dir() else book.suffix.lower()
+    name = book.resolve().name if book.is_dir() else book.resolve().stem
     made = f"{name}-{what}{'.pdf' if ending == '.pdf' else '.cbz' if ending in BOOKS else ''}"
     return named_beside(book, made)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -243,11 +244,10 @@ def _report(found: Review, output: Path, json: bool) -> None:
         rows.add_row(*map(escaped, cells))
     out().print(rows)
     if rejected := [one.page for one in pages if one.state is State.REJECTED]:
-        book = found.book or "BOOK"
-        series = f" --series {found.series}" if found.series else ""
+        series = f" --series {quote(found.series)}" if found.series else ""
+        command = f"panelhue colorize {quote(found.book or 'BOOK')} -o {quote(str(output))}{series} --recolour-rejected"
         err().print(
-            f"{len(rejected)} rejected; `panelhue colorize {escaped(book)} -o {escaped(output)}{escaped(series)} "
-            "--recolour-rejected` makes them again, with the options that you used before",
+            f"{len(rejected)} rejected; `{escaped(command)}` makes them again, with the options that you used before",
             style="dim",
             soft_wrap=True,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -62,7 +63,7 @@ def export_(
         return
     out().print(
         f"[bold]{escaped(file)}[/]: {contents.references} references of {escaped(series)}, "
-        f"{sized(file.stat().st_size)}; read it with `panelhue series import {escaped(file)}`",
+        f"{sized(file.stat().st_size)}; read it with `panelhue series import {escaped(quote(str(file)))}`",
         soft_wrap=True,
     )
 
