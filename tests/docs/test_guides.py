@@ -181,6 +181,13 @@ def test_every_command_of_the_documents_is_run_or_has_a_reason_not_to_be() -> No
             assert document.name in here or document.name in WHOLE, f"{document}: which test runs its commands?"
 
 
+@pytest.mark.parametrize("program", ["pip", "uv", "sudo"])
+def test_no_command_that_changes_the_machine_is_run(program: str) -> None:
+    typed = {bare(one) for document in documents() for one in commands(document)}
+    changing = {one for one in typed if one.split()[0] == program}
+    assert {one for one in changing if not listed(one, NOT_RUN)} == set()
+
+
 def words(command: str) -> str:
     return shlex.join(shlex.split(bare(command)))
 
