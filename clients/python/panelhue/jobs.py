@@ -117,6 +117,7 @@ class Run:
         # Here, not in the client: what is made again is told as a step, and failed pages do not wait for the others.
         self._colorizer, self._retrieval = colorizer.using(retry=Retry.none()), retrieval
         self._sleep, self._retry = sleep, retry
+        self._overwrite = False
 
     def check_outputs(self, names: Sequence[str], overwrite: bool) -> None:
         """Reserves the outputs' names.
@@ -124,7 +125,7 @@ class Run:
         Raises:
             UsageError: a file is in the way that no run of ours has written.
         """
-        place, journal = self._workspace, self._journal
+        self._overwrite, place, journal = overwrite, self._workspace, self._journal
         found = taken(place, journal, names)
         if found and not overwrite:
             raise UsageError(
@@ -264,7 +265,7 @@ class Run:
 
     def pack(self, book: Book, names: Sequence[str], whole: bool) -> None:
         """Makes what the finished pages become at the end; see `workspaces.pack`."""
-        pack(self._workspace, self._journal, book, names, whole)
+        pack(self._workspace, self._journal, book, names, whole, self._overwrite)
 
 
 def taken(place: Workspace, record: Record, names: Iterable[str]) -> list[str]:

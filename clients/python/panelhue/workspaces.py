@@ -121,7 +121,9 @@ class _Contents:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def pack(place: Workspace, journal: Journal, book: Book, names: Sequence[str], whole: bool) -> None:
+def pack(
+    place: Workspace, journal: Journal, book: Book, names: Sequence[str], whole: bool, overwrite: bool = False
+) -> None:
     """Makes the CBZ or PDF of the finished pages; to a folder of pages it adds the ComicInfo.xml.
 
     Nothing is made again that would come out the same. Pages that are in a CBZ are dropped from the folder beside it
@@ -133,10 +135,12 @@ def pack(place: Workspace, journal: Journal, book: Book, names: Sequence[str], w
         book: what they were made of.
         names: outputs of this run's pages, in reading order.
         whole: whether none is missing.
+        overwrite: whether a ComicInfo.xml is replaced that no run of ours has written.
     """
     contents = _contents(book, journal, names)
     if not place.is_archive:
-        if contents.info is not None and book.comic_info is not None and book.comic_info.raw:
+        raw = book.comic_info.raw if book.comic_info is not None else b""
+        if contents.info is not None and raw and (overwrite or _is_ours(place.pages / NAME, raw)):
             write_whole(place.pages / NAME, contents.info)
         return
     names = [done.output for done in contents.done]
@@ -155,6 +159,15 @@ def pack(place: Workspace, journal: Journal, book: Book, names: Sequence[str], w
     if whole and not place.is_pdf:
         for name in names:
             inside(place.pages, name).unlink(missing_ok=True)
+
+
+def _is_ours(path: Path, raw: bytes) -> bool:
+    """Whether there is no ComicInfo.xml, the book's own, or one that a run has marked."""
+    try:
+        found = path.read_bytes()
+    except FileNotFoundError:
+        return True
+    return found == raw or TAG.encode() in found
 
 
 def _same(place: Workspace, journal: Journal, contents: _Contents) -> bool:
