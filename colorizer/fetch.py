@@ -19,6 +19,7 @@ from panelhue.retrieval.v1 import retrieval_pb2_grpc as pb_grpc
 from serving import errors
 from serving.chunks import PictureAssembler, split_picture
 from serving.errors import ServiceError
+from serving.given_status import GivenStatus
 
 REASON = "RETRIEVAL_FAILED"
 _OF_THE_PAGE = ("IMAGE_UNREADABLE", "IMAGE_TOO_LARGE", "IMAGE_TOO_SMALL")
@@ -66,10 +67,11 @@ class ContextSource:
             ServiceError: RETRIEVAL_FAILED, of the kind of the cause, with the cause's reason in its metadata.
         """
         call = self._stub.RetrieveContext(_requests(query, page, request_id), timeout=timeout)
+        status = GivenStatus(call)
         try:
             return await self._read(call)
         except aio.AioRpcError as error:
-            raise self._translated(error, timeout) from error
+            raise self._translated(await status.of(error), timeout) from error
         except ServiceError as error:
             raise self._failed(type(error), error.message, error.reason) from error
         finally:

@@ -21,6 +21,7 @@ from colorizer.statuses import reason_of, retry_seconds_of
 from colorizer.tasks import Loading, PageOutcome, PageTask, Preview, Started, Stepped
 from panelhue.colorizer.v1 import colorizer_pb2 as pb
 from serving.errors import FailedState, Overloaded, ServiceError, Unavailable
+from serving.given_status import GivenStatus
 
 _PROBE_SECONDS = 5.0  # the longest wait for a card
 _END_SECONDS = 1.0  # the longest wait for the end of a stream whose page is done
@@ -238,6 +239,7 @@ class RemoteBackend:
         answer = Answer(task, page_key(task), max_bytes=self._max_bytes)
         clock = PageClock(tell, running=session.warm)
         call = session.stub.ColorizePages(self._requests(task), metadata=session.metadata)
+        status = GivenStatus(call)
         try:
             messages = call.__aiter__()
             async for message in messages:
@@ -257,7 +259,7 @@ class RemoteBackend:
                     return answer.outcome
             raise ServiceError(f"back-end {self._name!r} ended the stream without an answer", reason="BACKEND_FAILED")
         except aio.AioRpcError as error:
-            raise await self._translated(error, session) from error
+            raise await self._translated(await status.of(error), session) from error
         except ServiceError as error:
             if error.reason == GPU_LOST or device_lost(error.message):
                 self._line.condemn(session, error.message)
