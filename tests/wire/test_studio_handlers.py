@@ -333,7 +333,8 @@ def test_a_studio_that_is_told_to_end_leaves_nothing_behind(nobody, tmp_path, nu
             assert process.poll() is None
             time.sleep(0.01)
         process.send_signal(number)
-        assert process.wait(60) == 0
+        # Python ends by SIGINT, after all else, where a KeyboardInterrupt has passed an exec(), as imports have them.
+        assert process.wait(60) in (0, -signal.SIGINT)
     assert not list(tmp_path.iterdir())
 
 
