@@ -94,3 +94,22 @@ def kills() -> str:
         f"were acknowledged. Start of the server after a kill, until it is ready: {r['start_s_median']:.2f} s (median)."
     )
     return "\n\n".join([table(["operation", "acknowledged", "under way at a kill"], rows), said, provenance("kills")])
+
+
+def chapter_kills() -> str:
+    """What became of a chapter after each kill of the command that colours it."""
+    if not _ready("chapter_kills"):
+        return "Not measured yet."
+    r = load("chapter_kills")["results"]
+    finished = sorted(r["pages_finished_at_the_kill"])
+    said = (
+        f"{r['moments']} moments (seed {r['seed']}; {r['with_sigint']} Ctrl-C, {r['with_sigkill']} SIGKILL; "
+        f"{r['with_grow']} with `--grow`) of a chapter of {r['pages']} pages: **{r['problems']} problems**. "
+        f"{r['identical']} results are equal to the undisturbed run's to the byte. At the signal {finished[0]} to "
+        f"{finished[-1]} pages were finished (median {finished[len(finished) // 2]}); {r['over_before_the_signal']} runs "
+        f"were over before it came. Finished pages coloured again: **{r['finished_pages_coloured_again']}**. Pages that "
+        f"the server had coloured when the command died, and that had not reached it: "
+        f"{r['coloured_but_not_recorded_at_the_kill']}, at most {r['most_of_these_in_one_kill']} in one kill; those are "
+        f"begun again."
+    )
+    return "\n\n".join([said, provenance("chapter_kills")])
