@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from panelhue import types as t
-from panelhue._book_runs import PATIENT, colorized, ingested, order_of, said_chapter
+from panelhue._book_runs import PATIENT, colorized, ingested, order_of
+from panelhue.chapters import said_chapter
 from panelhue.colorizer_client import AsyncColorizerClient, ColorizerClient
 from panelhue.reports import BookProgress, ColorizeReport, IngestReport, Tell
 from panelhue.retries import Retry
@@ -76,11 +77,11 @@ def colorize_book(
         NotFound: no such series or back-end.
         ServerError: a server refused the whole call, or stayed away over all attempts; what is finished is kept.
     """
-    order = order_of(book, output, series, chapter, grow, options, bound, hits_per_corner, overwrite, sheet, retry)
+    order = order_of(book, output, series, chapter, grow, options, bound, hits_per_corner, overwrite, sheet)
     with ExitStack() as stack:
         front = _opened(stack, ColorizerClient, colorizer, COLORIZER)
         pools = _opened(stack, RetrievalClient, retrieval, RETRIEVAL)
-        return colorized(order, front, pools, progress or _silent, threading.Event())
+        return colorized(order, front, pools, retry, progress or _silent, threading.Event())
 
 
 async def colorize_book_async(
@@ -124,11 +125,11 @@ async def colorize_book_async(
     Raises:
         PanelhueError: as `colorize_book`.
     """
-    order = order_of(book, output, series, chapter, grow, options, bound, hits_per_corner, overwrite, sheet, retry)
+    order = order_of(book, output, series, chapter, grow, options, bound, hits_per_corner, overwrite, sheet)
     front, pools = _blocking(ColorizerClient, colorizer, COLORIZER), _blocking(RetrievalClient, retrieval, RETRIEVAL)
     with front, pools:
         return await _in_thread(
-            lambda tell, stop: colorized(order, front, pools, tell, stop), progress, [front.close, pools.close]
+            lambda tell, stop: colorized(order, front, pools, retry, tell, stop), progress, [front.close, pools.close]
         )
 
 
@@ -164,10 +165,10 @@ def ingest_book(
         Overloaded: the disk is full, or a quota is used up.
         ServerError: the server refused the whole call, or stayed away over all attempts; what was added stays.
     """
-    said, names_it = said_chapter(chapter)
+    said = said_chapter(chapter)
     with ExitStack() as stack:
         pools = _opened(stack, RetrievalClient, retrieval, RETRIEVAL).using(retry=retry or PATIENT)
-        return ingested(Path(book), series, said, names_it, tuple(tags), create, pools, progress or _silent)
+        return ingested(Path(book), series, said, tuple(tags), create, pools, progress or _silent)
 
 
 async def ingest_book_async(
@@ -196,11 +197,11 @@ async def ingest_book_async(
     Raises:
         PanelhueError: as `ingest_book`.
     """
-    said, names_it = said_chapter(chapter)
+    said = said_chapter(chapter)
     with _blocking(RetrievalClient, retrieval, RETRIEVAL) as opened:
         pools = opened.using(retry=retry or PATIENT)
         return await _in_thread(
-            lambda tell, _: ingested(Path(book), series, said, names_it, tuple(tags), create, pools, tell),
+            lambda tell, _: ingested(Path(book), series, said, tuple(tags), create, pools, tell),
             progress,
             [opened.close],
         )
