@@ -23,9 +23,10 @@ from panelhue.reports import BookProgress, ColorizeReport, IngestReport, Tell
 from panelhue.retries import Retry
 from panelhue.retrieval_client import AsyncRetrievalClient, RetrievalClient
 
-# Where the servers are sought, as the command does: the variable's value, else where `panelhue up` listens.
-RETRIEVAL = ("PANELHUE_RETRIEVAL", "127.0.0.1:50051")
-COLORIZER = ("PANELHUE_COLORIZER", "127.0.0.1:50052")
+# Where the servers are sought, as the command does: the variable's value, else where `panelhue up` listens; and the
+# variable of the token that the server may ask for.
+RETRIEVAL = ("PANELHUE_RETRIEVAL", "127.0.0.1:50051", "")
+COLORIZER = ("PANELHUE_COLORIZER", "127.0.0.1:50052", "PANELHUE_COLORIZER_TOKEN")
 
 C = TypeVar("C", RetrievalClient, ColorizerClient)
 R = TypeVar("R")
@@ -211,18 +212,21 @@ def _silent(_: BookProgress) -> None:
     pass
 
 
-def _opened(stack: ExitStack, kind: type[C], given: str | C | None, place: tuple[str, str]) -> C:
+def _opened(stack: ExitStack, kind: type[C], given: str | C | None, place: tuple[str, str, str]) -> C:
     """The caller's client, which stays open, or one of our own."""
-    given = given or os.environ.get(*place)
-    return stack.enter_context(kind(given)) if isinstance(given, str) else given
+    return stack.enter_context(_at(kind, given, place)) if given is None or isinstance(given, str) else given
 
 
 def _blocking(
-    kind: type[C], given: str | AsyncRetrievalClient | AsyncColorizerClient | None, place: tuple[str, str]
+    kind: type[C], given: str | AsyncRetrievalClient | AsyncColorizerClient | None, place: tuple[str, str, str]
 ) -> C:
     """A blocking client with the settings of an asyncio one."""
-    given = given or os.environ.get(*place)
-    return kind(given) if isinstance(given, str) else kind._of(given._settings)
+    return _at(kind, given, place) if given is None or isinstance(given, str) else kind._of(given._settings)
+
+
+def _at(kind: type[C], address: str | None, place: tuple[str, str, str]) -> C:
+    variable, default, token = place
+    return kind(address or os.environ.get(variable, default), token=os.environ.get(token, ""))
 
 
 async def _in_thread(

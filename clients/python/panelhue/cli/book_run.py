@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from panelhue import jobs
@@ -46,6 +46,7 @@ class Request(Order):
 
     retrieval: str
     colorizer: str
+    token: str = field(default="", repr=False)  # that the colouriser asks for
     client_fetches: bool | None = None  # None: if the server cannot
     redo: Redo = Redo()
     preview: bool = False
@@ -74,7 +75,7 @@ def ready(request: Request, book: Book | None = None) -> Iterator[Ready]:
         groups = by_chapter(opened, request.chapter)
         if request.grow and None in groups:
             raise UsageError("--grow needs to know the chapter; say --chapter")
-        front = stack.enter_context(ColorizerClient(request.colorizer))
+        front = stack.enter_context(ColorizerClient(request.colorizer, token=request.token))
         pools = stack.enter_context(RetrievalClient(request.retrieval))
         made = prepared(request, opened, groups, front, pools, _client_fetches(request, front))
         if request.preview and not made.options.steps:

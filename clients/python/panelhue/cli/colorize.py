@@ -14,6 +14,7 @@ from panelhue.cli.common import (
     RETRIEVAL_DEFAULT,
     AsJson,
     ColorizerTarget,
+    ColorizerToken,
     RetrievalTarget,
     complain,
     err,
@@ -160,6 +161,7 @@ def colorize(
     sheet: Annotated[bool, typer.Option(help="Makes a contact sheet (HTML and PNG) at the end.")] = True,
     retrieval: RetrievalTarget = RETRIEVAL_DEFAULT,
     colorizer: ColorizerTarget = COLORIZER_DEFAULT,
+    token: ColorizerToken = "",
     json: AsJson = False,
 ) -> None:
     """Colourises a book from the references of its series, page by page.
@@ -195,6 +197,7 @@ def colorize(
         ),
         retrieval=retrieval,
         colorizer=colorizer,
+        token=token,
         series=series,
         chapter=chapter_of(chapter) if chapter else None,
         grow=grow,

@@ -16,6 +16,7 @@ from panelhue.cli.common import (
     RETRIEVAL_DEFAULT,
     AsJson,
     ColorizerTarget,
+    ColorizerToken,
     RetrievalTarget,
     complain,
     err,
@@ -72,6 +73,7 @@ def watch(
     once: Annotated[bool, typer.Option("--once", help="Ends when everything that is there is done.")] = False,
     retrieval: RetrievalTarget = RETRIEVAL_DEFAULT,
     colorizer: ColorizerTarget = COLORIZER_DEFAULT,
+    token: ColorizerToken = "",
     json: AsJson = False,
 ) -> None:
     """Colourises books and pictures as they arrive in a folder, until it is stopped.
@@ -100,6 +102,7 @@ def watch(
         ),
         retrieval=retrieval,
         colorizer=colorizer,
+        token=token,
         series=series,
         chapter=chapter_of(chapter) if chapter else None,
         grow=grow,
