@@ -25,16 +25,11 @@ from panelhue.cli.group import PanelhueGroup
 from retrieval.index import library
 from serving.errors import FailedState
 from tests.wire import command_line
-from tests.wire.command_line import Command, Inside
+from tests.wire.command_line import Command
 
-servers, comic = command_line.panelhue, command_line.comic  # fixtures
+servers, panelhue, comic = command_line.panelhue, command_line.inside, command_line.comic  # fixtures
 
 NOBODY = ("--retrieval", "127.0.0.1:1", "--colorizer", "127.0.0.1:1")
-
-
-@pytest.fixture(scope="module")
-def panelhue(servers: Command) -> Command:
-    return Inside(servers.environment)
 
 
 @pytest.fixture(autouse=True)

@@ -23,7 +23,7 @@ from panelhue.retrieval_client import AsyncRetrievalClient, RetrievalClient
 from tests.wire import command_line
 from tests.wire.command_line import Command
 
-panelhue, comic = command_line.panelhue, command_line.comic  # fixtures
+panelhue, comic, tale = command_line.panelhue, command_line.comic, command_line.series  # fixtures
 QUICK = t.ColorizeOptions(backend="tint")
 
 
@@ -34,13 +34,6 @@ def where(panelhue: Command) -> dict[str, str]:
         "colorizer": panelhue.environment["PANELHUE_COLORIZER"],
         "retrieval": panelhue.environment["PANELHUE_RETRIEVAL"],
     }
-
-
-@pytest.fixture(scope="module")
-def tale(panelhue: Command, comic: Path) -> str:
-    """A series that holds the colours of chapter 1."""
-    panelhue("ingest", comic / "truth" / "ch01", "-s", "tale", "--create")
-    return "tale"
 
 
 @pytest.fixture(scope="module")
