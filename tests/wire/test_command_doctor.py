@@ -91,6 +91,12 @@ def test_servers_that_are_away_are_no_fault(tmp_path: Path) -> None:
     assert "panelhue up" in checks["retrieval server"]["mend"]
 
 
+def test_servers_that_are_away_are_asked_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", "panelhue.client"):  # which has a line for every call that is made again
+        found(tmp_path)
+    assert "attempt" not in caplog.text
+
+
 @pytest.fixture
 def stranger() -> Iterator[int]:
     with socket.socket() as listener:
