@@ -34,10 +34,10 @@ def _every(
     ],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Checkpoints, curve and the finished model.")],
     minutes: Annotated[
-        float | None, typer.Option(min=0, help="Minutes of training, counted over resumes. [default: no limit]")
+        float | None, typer.Option(min=0, help="Minutes of training, counted over resumes.", show_default="no limit")
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Optimiser steps in all. [default: the recipe's own number]")
+        int | None, typer.Option(min=1, help="Optimiser steps in all.", show_default="the recipe's own number")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of everything that is drawn.")] = 0,
     device: Annotated[str, typer.Option(help='"auto" (a GPU where there is one), "cpu", "cuda", "cuda:1" …')] = "auto",
@@ -45,9 +45,8 @@ def _every(
         bool | None,
         typer.Option(
             "--resume/--fresh",
-            help="Go on with the run in --out, which must be there, or put what is there aside and begin anew. "
-            "[default: go on where there is something]",
-            show_default=False,
+            help="Go on with the run in --out, which must be there, or put what is there aside and begin anew.",
+            show_default="go on where there is something",
         ),
     ] = None,
     json: Annotated[
@@ -67,18 +66,24 @@ def _colorflow(
     ],
     style: Annotated[str, typer.Option(help="gray (Stable Diffusion 1.5), sketch or shading (PixArt).")] = "gray",
     size: Annotated[
-        str | None, typer.Option(metavar="WxH", help="Of a page in the canvas, multiples of 16. [default: 640x640]")
+        str | None,
+        typer.Option(metavar="WxH", help="Of a page in the canvas, multiples of 16.", show_default="640x640"),
     ] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Pages per step, one after the other. [default: 1]")] = None,
-    rate: Annotated[float | None, typer.Option(help="Of the optimiser. [default: the recipe's own]")] = None,
-    warm_up: Annotated[int | None, typer.Option(min=0, help="Steps over which the rate grows. [default: 500]")] = None,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Pages per step, one after the other.", show_default="1")
+    ] = None,
+    rate: Annotated[float | None, typer.Option(help="Of the optimiser.", show_default="the recipe's own")] = None,
+    warm_up: Annotated[
+        int | None, typer.Option(min=0, help="Steps over which the rate grows.", show_default="500")
+    ] = None,
     begin: Annotated[
-        str | None, typer.Option(help="base, or published: go on from what --base holds. [default: base]")
+        str | None, typer.Option(help="base, or published: go on from what --base holds.", show_default="base")
     ] = None,
     guides: Annotated[
-        str | None, typer.Option(help="drawn, or networks: the back-end's own, which --base holds. [default: drawn]")
+        str | None,
+        typer.Option(help="drawn, or networks: the back-end's own, which --base holds.", show_default="drawn"),
     ] = None,
-    precision: Annotated[str | None, typer.Option(help="auto, float32 or bfloat16. [default: auto]")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, float32 or bfloat16.", show_default="auto")] = None,
     repeat: Annotated[
         int | None, typer.Option(min=0, help="Draw the same so many steps again and again, as a trial.")
     ] = None,
@@ -133,19 +138,19 @@ def incontext(asked: dict[str, Any]) -> None:
 def guider(
     asked: dict[str, Any],
     shared: dict[str, Any],
-    rank: Annotated[int | None, typer.Option(min=1, help="Of the LoRA. [default: 64; PixArt: 128]")] = None,
-    mu: Annotated[float | None, typer.Option(help="Timestep shift. [default: 1.5]")] = None,
+    rank: Annotated[int | None, typer.Option(min=1, help="Of the LoRA.", show_default="64; PixArt: 128")] = None,
+    mu: Annotated[float | None, typer.Option(help="Timestep shift.", show_default="1.5")] = None,
     quarters: Annotated[
-        float | None, typer.Option(help="Share of canvases of which a quarter is seen. [default: 0.5]")
+        float | None, typer.Option(help="Share of canvases of which a quarter is seen.", show_default="0.5")
     ] = None,
     around: Annotated[
-        float | None, typer.Option(help="Weight of the loss around the page, 0 to 1. [default: 0]")
+        float | None, typer.Option(help="Weight of the loss around the page, 0 to 1.", show_default="0")
     ] = None,
     ranking: Annotated[
-        str | None, typer.Option(help="structure (retrieved) or random references. [default: structure]")
+        str | None, typer.Option(help="structure (retrieved) or random references.", show_default="structure")
     ] = None,
     prompts: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Keeps the prompts' embeddings. [default: within --out]")
+        Path | None, typer.Option(metavar="DIR", help="Keeps the prompts' embeddings.", show_default="within --out")
     ] = None,
 ) -> None:
     """ColorFlow's colour guider and the LoRA of its backbone, on a base model's weights."""
@@ -159,9 +164,9 @@ def gsrp(
     asked: dict[str, Any],
     shared: dict[str, Any],
     crop: Annotated[
-        int | None, typer.Option(min=0, help="Side of the square that a step sees, pixels; 0: all. [default: 384]")
+        int | None, typer.Option(min=0, help="Side of the square that a step sees, pixels; 0: all.", show_default="384")
     ] = None,
-    edges: Annotated[float | None, typer.Option(help="Weight of the loss on edges. [default: 1]")] = None,
+    edges: Annotated[float | None, typer.Option(help="Weight of the loss on edges.", show_default="1")] = None,
 ) -> None:
     """The fusion network of ColorFlow's refinement, under a base model's VAE."""
     _run_colorflow("fusion", shared | {"crop": crop, "edges": edges}, asked)
