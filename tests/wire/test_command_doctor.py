@@ -225,6 +225,15 @@ def test_every_command_can_speak_json() -> None:
     assert [name for name, one in commands.items() if not any("--json" in option.opts for option in one.params)] == []
 
 
+def test_no_help_hides_a_default_in_brackets() -> None:
+    texts = {
+        f"{name} {one.name}": getattr(one, "help", None) or ""
+        for name, command in tree(typer.main.get_command(app), "")
+        for one in command.params
+    }
+    assert [place for place, text in texts.items() if "[default" in text] == []  # rich takes it for markup
+
+
 def test_the_exit_codes_of_the_help_are_those_of_the_guide() -> None:
     guide = (Path(__file__).parents[2] / "docs" / "COMMAND.md").read_text()
     told = {int(code) for code in re.findall(r"^\| (\d+) \|", guide, re.M)}
