@@ -25,7 +25,7 @@ SECONDS = 200.0  # that a command may take, on a busy machine
 NOT_RUN = {
     "make install": "installs from the network for minutes; CI's own first step does it, `make --dry-run` is run here",
     "make test": "is what runs this test; `make --dry-run` is run here",
-    "pip install": "would change the environment that the tests run in",
+    "pip": "would change the environment that the tests run in",
     "sudo": "needs a systemd and its administrator; `systemd-analyze verify` is run where it is there",
     "journalctl": "needs systemd",
     "grpcurl": "is no part of Panelhue; the same questions are asked in Python, in the same guide",
@@ -92,6 +92,9 @@ class Ground:
             script = programs / name
             script.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {words}"$@"\n')
             script.chmod(0o755)
+        for name in ("pip", "uv"):  # whichever a document says to type must not reach the environment of the tests
+            (programs / name).write_text("#!/bin/sh\necho 'not in a test' >&2\nexit 1\n")
+            (programs / name).chmod(0o755)
         (programs / "activate").write_text(f'PATH="{programs}:$PATH"\n')
         self.environment = {
             **os.environ,
