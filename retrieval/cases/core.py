@@ -17,7 +17,7 @@ from retrieval.catalog import Catalog
 from retrieval.commits import Commits
 from retrieval.config import RetrievalSettings
 from retrieval.embedding import Embedding
-from retrieval.gallery import Gallery
+from retrieval.gallery import Gallery, cutters
 from retrieval.index import best_scanner, faiss_version
 from retrieval.loaded import REFERENCE_BYTES, ROW_BYTES
 from retrieval.pool import COMPACTION_SHARE, Pool
@@ -72,7 +72,12 @@ class Core:
             max_open=self.settings.max_open,
             history_seconds=self.settings.history_seconds,
         )
-        self._gallery = Gallery(self._catalog, self._embedding.limits, self.settings.cache_bytes)
+        self._gallery = Gallery(
+            self._picture,
+            cutters(self._embedding.limits, self.settings.workers),
+            cache_bytes=self.settings.cache_bytes,
+            seconds=self.settings.picture_seconds,
+        )
         self._residency = Residency(
             self._catalog, scanner, index_bytes=self.settings.index_bytes, gpu_bytes=self.settings.gpu_bytes
         )
@@ -85,6 +90,7 @@ class Core:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
         if self._catalog_opened is not None:
+            await self._gallery.close()
             await self._residency.close()
         await asyncio.to_thread(self._long.shutdown)
         self._batcher.close()
@@ -96,6 +102,10 @@ class Core:
     def _catalog(self) -> Catalog:
         assert self._catalog_opened is not None  # start() comes first
         return self._catalog_opened
+
+    async def _picture(self, series_id: str, reference_id: str) -> bytes:
+        """The bytes of a reference as they were added."""
+        return await self._reading(series_id, self._catalog.data, series_id, reference_id)
 
     async def _off(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What `work` gives, run in a thread. A caller that goes leaves the work to end by itself."""

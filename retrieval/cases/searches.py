@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -139,14 +140,19 @@ class SearchCases(Core):
         """A pool that does not fit into memory, to be searched in the store."""
         return await self._reading(series_id, self._residency.pool(series_id, as_of).streamed)
 
-    async def show(self, series_id: str, wanted: Wanted, max_side: int) -> Shown:
-        """A picture that hits point to.
+    def get_ready_to_show(self) -> None:
+        """Begins what `show` needs: to be called where pictures will be asked for soon."""
+        self._gallery.wake()
+
+    async def show(self, series_id: str, wanted: Wanted, max_side: int, beside: Sequence[Wanted] = ()) -> Shown:
+        """A picture that hits point to; `beside`: what will be asked for soon.
 
         Raises:
             Conflict: REFERENCE_GONE, it was removed since.
-            FailedState: REFERENCE_SIZE_WRONG, it was imported with a size that its picture does not have.
+            FailedState: REFERENCE_SIZE_WRONG, it was imported with a size that its picture does not have;
+                REFERENCE_UNREADABLE, with something that is no picture.
         """
-        return await self._reading(series_id, self._gallery.show, series_id, wanted, max_side)
+        return await self._gallery.show(series_id, wanted, max_side, beside)
 
 
 def _spent(embedding: Timing, search: Timing, start_ns: int) -> Timing:
