@@ -86,6 +86,18 @@ class SeriesCatalog:
         """Series that were looked at and cannot be read, and why."""
         return self._shelf.damaged()
 
+    def looked_at(self, series_id: str) -> bool:
+        """Whether `view` has its answer at hand; never waits."""
+        return self._shelf.looked_at(series_id)
+
+    def held(self, series_id: str) -> bool:
+        """Whether somebody has the series' folder alone; never waits."""
+        return self._shelf.held(series_id)
+
+    def when_free(self, series_id: str, act: Callable[[], None]) -> bool:
+        """Whether somebody has the series' folder alone; then `act` is called when that is over; never waits."""
+        return self._shelf.when_free(series_id, act)
+
     def taken(self, series_id: str) -> bool:
         """Whether a series of that id is there, readable or not."""
         return self._shelf.taken(series_id)

@@ -41,6 +41,7 @@ class Entry:
     keepers: int = 0  # those of the users that may take minutes
     leaving: bool = False  # it is being removed
     held: bool = False  # somebody has its folder alone
+    told: list[Callable[[], None]] = field(default_factory=list)  # called when nobody has any more
     opening: threading.Lock = field(default_factory=threading.Lock)  # held while its environment is opened or closed
 
 
@@ -62,6 +63,7 @@ class Shelf:
         self.folder = folder
         self._environment, self._max_open, self._min_free_bytes = environment, max_open, min_free_bytes
         self._guard = threading.Condition()
+        self._telling = threading.Lock()  # held for two assignments: the event loop asks for it
         self._open: OrderedDict[str, Entry] = OrderedDict()  # least recently used first
         names = sorted(path.name for path in folder.series.iterdir())
         self._entries = {name: Entry() for name in names if NAME.fullmatch(name)}  # what else lies there is not ours
@@ -83,8 +85,7 @@ class Shelf:
         """
         with self._guard:
             entry = self._entry(series_id)
-            if not self._guard.wait_for(lambda: not entry.held, PATIENCE):
-                raise _busy(series_id)
+            self._wait(series_id, lambda: not entry.held, PATIENCE)
             entry = self._entry(series_id)
             entry.users += 1
             entry.keepers += long
@@ -95,6 +96,38 @@ class Shelf:
                 entry.users -= 1
                 entry.keepers -= long
                 self._guard.notify_all()
+
+    def _wait(self, series_id: str, until: Callable[[], bool], seconds: float) -> None:
+        """Returns when `until` holds; the caller has the guard, and others get it meanwhile.
+
+        Raises:
+            Unavailable: SERIES_BUSY, it does not within these seconds.
+        """
+        if not self._guard.wait_for(until, seconds):
+            raise busy(series_id)
+
+    def looked_at(self, series_id: str) -> bool:
+        """Whether `view` has its answer at hand. Never waits."""
+        entry = self._entries.get(series_id)
+        return entry is not None and entry.series is not None
+
+    def held(self, series_id: str) -> bool:
+        """Whether somebody has the series' folder alone. Never waits."""
+        entry = self._entries.get(series_id)
+        return entry is not None and entry.held
+
+    def when_free(self, series_id: str, act: Callable[[], None]) -> bool:
+        """Whether somebody has the series' folder alone; then `act` is called, by any thread, when that is over.
+
+        Never waits, so that an event loop may ask before it sends work to a thread that would.
+        """
+        entry = self._entries.get(series_id)
+        if entry is None:
+            return False
+        with self._telling:
+            if entry.held:
+                entry.told.append(act)
+            return entry.held
 
     def _entry(self, series_id: str) -> Entry:
         entry = self._entries.get(series_id)
@@ -259,8 +292,14 @@ class Shelf:
                 raise AlreadyExists(
                     f"a series {series_id!r} is there already", reason="SERIES_EXISTS", metadata={"series": series_id}
                 )
-            self.folder.publish(draft, series_id)
-            self._entries[series_id] = Entry()
+            entry = self._entries[series_id] = Entry(leaving=True)  # the name is taken, and nobody can use it yet
+        try:
+            self.folder.publish(draft, series_id)  # waits for the disk, and nobody else is to
+        except BaseException:
+            with self._guard:
+                del self._entries[series_id]
+            raise
+        entry.leaving = False
 
     def delete(self, series_id: str, check: Callable[[SeriesView], None]) -> int:
         """Removes a series; how many references went with it. `check` may object by raising.
@@ -283,20 +322,24 @@ class Shelf:
                 entry.leaving = False
                 raise
             self._close(series_id, entry)
-            self.folder.discard(series_id)
-            del self._entries[series_id]
-            return entry.pool.references
+        try:
+            self.folder.discard(series_id)  # waits for the disk, and nobody else is to
+        finally:
+            with self._guard:
+                if (self.folder.series / series_id).exists():  # it could not be moved
+                    entry.leaving = False
+                else:
+                    del self._entries[series_id]
+        return entry.pool.references
 
     def _wait_for_keepers(self, series_id: str, entry: Entry, seconds: float) -> None:
         """Returns when nobody has the folder alone or keeps it for long; the series is used meanwhile."""
-        if not self._guard.wait_for(lambda: not entry.held and not entry.keepers, seconds):
-            raise _busy(series_id)
+        self._wait(series_id, lambda: not entry.held and not entry.keepers, seconds)
         if self._entries.get(series_id) is not entry or entry.leaving:  # it was removed meanwhile
             raise no_such_series(series_id)
 
     def _wait_until_unused(self, series_id: str, entry: Entry) -> None:
-        if not self._guard.wait_for(lambda: not entry.users and not entry.held, PATIENCE):
-            raise _busy(series_id)
+        self._wait(series_id, lambda: not entry.users and not entry.held, PATIENCE)
 
     def _close(self, series_id: str, entry: Entry) -> None:
         """Closes the environment of a series that nobody uses."""
@@ -323,8 +366,7 @@ class Shelf:
             self._wait_for_keepers(series_id, entry, PATIENCE)
             entry.held = True
             try:
-                if not self._guard.wait_for(lambda: not entry.users, PATIENCE):
-                    raise _busy(series_id)
+                self._wait(series_id, lambda: not entry.users, PATIENCE)
             except BaseException:
                 self._let_go(entry)
                 raise
@@ -337,8 +379,12 @@ class Shelf:
                 self._let_go(entry)
 
     def _let_go(self, entry: Entry) -> None:
-        entry.held = False
+        with self._telling:
+            entry.held = False
+            told, entry.told = entry.told, []
         self._guard.notify_all()
+        for act in told:
+            act()
 
     def close(self) -> None:
         """Closes everything and lets go of the folder."""
@@ -352,5 +398,6 @@ class Shelf:
         self.folder.close()
 
 
-def _busy(series_id: str) -> Unavailable:
+def busy(series_id: str) -> Unavailable:
+    """The error for a series whose folder somebody has had alone, or used, for too long."""
     return Unavailable(f"series {series_id!r} is busy; try again", reason="SERIES_BUSY", retry_after=5.0)

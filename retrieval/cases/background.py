@@ -24,7 +24,7 @@ class BackgroundCases(UpkeepCases):
 
     async def _look_at(self, series_id: str) -> None:
         try:
-            view = await self._reading(series_id, self._catalog.view, series_id)
+            view = await self._view(series_id)
             if view.series.migration is not None:
                 self._continue_migration(series_id)
             if view.pool.removed or view.pool.history_from < view.pool.generation:  # a switch leaves removed ones

@@ -20,11 +20,12 @@ from retrieval.embedding import Embedding
 from retrieval.gallery import Gallery, cutters
 from retrieval.index import best_scanner, faiss_version
 from retrieval.loaded import REFERENCE_BYTES, ROW_BYTES
+from retrieval.patience import until_free
 from retrieval.pool import COMPACTION_SHARE, Pool
 from retrieval.quotas import CallerQuotas
 from retrieval.residency import Residency
 from retrieval.scans import Batcher
-from retrieval.types import NewReference, Stored
+from retrieval.types import NewReference, SeriesView, Stored
 from serving.errors import Cancelled, ServiceError
 
 IO_THREADS = 8
@@ -115,6 +116,17 @@ class Core:
         """As `_off`, for what one series may hold up: so that it leaves threads for the others."""
         return await self._bounded(self._readers, READERS, series_id, partial(work, *args, **kwargs))
 
+    async def _view(self, series_id: str) -> SeriesView:
+        """A series with its pool's counts; at once where it was looked at, also while somebody has its folder alone.
+
+        Raises:
+            NotFound: NO_SUCH_SERIES.
+            CorruptData, FailedState: it cannot be read.
+        """
+        if self._catalog.looked_at(series_id):
+            return await self._off(self._catalog.view, series_id)
+        return await self._reading(series_id, self._catalog.view, series_id)
+
     async def _changing(self, pool: Pool, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """As `_off`, for changes of one pool, of which all but one would only wait in their threads."""
         return await self._bounded(self._changers, 1, pool.series_id, partial(work, *args, **kwargs))
@@ -123,7 +135,7 @@ class Core:
         gate = gates.get(series_id)
         if gate is None:
             gate = gates[series_id] = asyncio.Semaphore(most)
-        await gate.acquire()
+        await self._through(gate, series_id)
         try:
             future = asyncio.get_running_loop().run_in_executor(self._io, work)
         except BaseException:
@@ -131,6 +143,19 @@ class Core:
             raise
         future.add_done_callback(partial(_free, gate))
         return await asyncio.shield(future)  # a caller that goes does not free the thread
+
+    async def _through(self, gate: asyncio.Semaphore, series_id: str) -> None:
+        """Passes the gate at a time when nobody has the series' folder alone: no thread is to wait for that.
+
+        Raises:
+            Unavailable: SERIES_BUSY.
+        """
+        while True:
+            await until_free(self._catalog, series_id)
+            await gate.acquire()
+            if not self._catalog.held(series_id):
+                return
+            gate.release()
 
     def _task(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Work that nobody waits for; it ends with the server."""
@@ -147,7 +172,7 @@ class Core:
             CorruptData, FailedState: it cannot be read.
         """
         if self._residency.published(series_id) is None:
-            await self._reading(series_id, self._catalog.view, series_id)
+            await self._view(series_id)
         return self._residency.pool(series_id)
 
     async def _store(self, series_id: str, items: Sequence[NewReference]) -> Sequence[Stored]:

@@ -64,7 +64,7 @@ class MigrationCases(Core):
                 self._continue_migration(series_id)
 
     async def _series_of(self, series_id: str) -> Series:
-        return (await self._reading(series_id, self._catalog.view, series_id)).series
+        return (await self._view(series_id)).series
 
     def _continue_migration(self, series_id: str) -> None:
         if series_id not in self._migrating:

@@ -99,9 +99,7 @@ class SearchCases(Core):
             NotFound, CorruptData, FailedState: it is not there, or cannot be read.
         """
         view = self._residency.published(series_id)
-        return (
-            view.series if view is not None else (await self._reading(series_id, self._catalog.view, series_id)).series
-        )
+        return view.series if view is not None else (await self._view(series_id)).series
 
     async def _find(self, series: Series, vectors: Float32[np.ndarray, "q dim"], options: SearchOptions) -> Found:
         """The hits of unit vectors of the series' space, which may be another one by now."""
@@ -127,7 +125,7 @@ class SearchCases(Core):
         past = past or bool(options.as_of and (now is None or now.generation != options.as_of))
         as_of = options.as_of if past else 0
         if past:  # what was purged since must not answer out of memory
-            check_history((await self._reading(series.id, self._catalog.view, series.id)).pool, as_of)
+            check_history((await self._view(series.id)).pool, as_of)
         async with self._residency.using(series.id, as_of) as held:
             view = held if held is not None else await self._streamed(series.id, as_of)
             if not options.as_of or view.generation == options.as_of:

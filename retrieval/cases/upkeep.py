@@ -50,7 +50,7 @@ class UpkeepCases(MigrationCases):
             raise InvalidInput("tier must be memory or gpu, got disk", reason="INVALID_TIER")
         if tier == "gpu" and not self._residency.has_gpu:
             raise FailedState("tier gpu needs a GPU that FAISS can use, and a budget for it", reason="NO_GPU")
-        await self._reading(series_id, self._catalog.view, series_id)
+        await self._view(series_id)
         if prefetch:
             return self._residency.prefetch(series_id, gpu=tier == "gpu", pin=pin)
         return await self._residency.load(series_id, gpu=tier == "gpu", pin=pin)
@@ -61,7 +61,7 @@ class UpkeepCases(MigrationCases):
         Raises:
             NotFound: NO_SUCH_SERIES.
         """
-        await self._reading(series_id, self._catalog.view, series_id)
+        await self._view(series_id)
         return self._residency.unload(series_id)
 
     async def residents(self, limit: int) -> tuple[list[Resident], int]:
@@ -82,12 +82,12 @@ class UpkeepCases(MigrationCases):
             await self._long_run(lambda _: pool.approximate())
             kind, recall, note = pool.serving
         self._residency.counted(series_id)
-        view = await self._reading(series_id, self._catalog.view, series_id)
+        view = await self._view(series_id)
         return Reindexed(view.pool.patches, kind, recall, note)
 
     async def _renewed(self, pool: Pool) -> int:
         """Rows of removed references that left the memory with an index made anew; 0 where there is no room for two."""
-        view = await self._reading(pool.series_id, self._catalog.view, pool.series_id)
+        view = await self._view(pool.series_id)
         async with self._residency.set_aside(pool.series_id, expected_bytes(view.series, view.pool)) as room:
             if not room:
                 return 0
