@@ -172,12 +172,12 @@ class Pool:
             self.install(prepared, state)
             return max(0, old.rows - prepared.rows)
 
-    def approximate(self) -> None:
+    def approximate(self, check: Callable[[], None] = lambda: None) -> None:
         """As `Loaded.approximate`."""
         loaded = self._loaded
         if loaded is not None:
             try:
-                loaded.approximate()
+                loaded.approximate(check)
             finally:
                 self._renew(loaded)
 

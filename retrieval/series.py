@@ -61,6 +61,13 @@ class SeriesCatalog:
             self.folder.sweep()
         self._shelf = Shelf(self.folder, environment, max_open, min_free_bytes)
 
+    def stop(self) -> None:
+        """From now on every call that needs a series' environment is refused: Unavailable (DRAINING).
+
+        So whatever reads or writes step by step ends with the step at hand, which is done as usual.
+        """
+        self._shelf.stop()
+
     def close(self) -> None:
         """Closes everything and lets go of the folder."""
         self._shelf.close()

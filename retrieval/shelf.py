@@ -17,6 +17,7 @@ from retrieval import records
 from retrieval.folder import DataFolder
 from retrieval.ledger import POOL_KEY, SERIES_KEY, etag, is_upgraded, no_such_series, pool_of, put_pool, series_of
 from retrieval.names import NAME
+from retrieval.stopping import draining
 from retrieval.store import Environment, free_bytes
 from retrieval.transaction import Reader, Writer
 from retrieval.types import PoolState, Series, SeriesView
@@ -68,6 +69,7 @@ class Shelf:
         names = sorted(path.name for path in folder.series.iterdir())
         self._entries = {name: Entry() for name in names if NAME.fullmatch(name)}  # what else lies there is not ours
         self._failing = False  # the last write met a full or failing disk
+        self._stopped = False  # nobody begins to use anything any more
 
     @contextmanager
     def using(self, series_id: str, *, long: bool = False) -> Iterator[tuple[Entry, Environment]]:
@@ -81,7 +83,7 @@ class Shelf:
         Raises:
             NotFound: NO_SUCH_SERIES.
             CorruptData, FailedState: it cannot be read.
-            Unavailable: SERIES_BUSY, its folder is held by somebody; or STORE_FAILED.
+            Unavailable: SERIES_BUSY, its folder is held by somebody; STORE_FAILED; or DRAINING.
         """
         with self._guard:
             entry = self._entry(series_id)
@@ -101,10 +103,12 @@ class Shelf:
         """Returns when `until` holds; the caller has the guard, and others get it meanwhile.
 
         Raises:
-            Unavailable: SERIES_BUSY, it does not within these seconds.
+            Unavailable: SERIES_BUSY, it does not within these seconds; DRAINING, everything ends.
         """
-        if not self._guard.wait_for(until, seconds):
+        if not self._guard.wait_for(lambda: self._stopped or until(), seconds):
             raise busy(series_id)
+        if self._stopped:
+            raise draining()
 
     def looked_at(self, series_id: str) -> bool:
         """Whether `view` has its answer at hand. Never waits."""
@@ -385,6 +389,12 @@ class Shelf:
         self._guard.notify_all()
         for act in told:
             act()
+
+    def stop(self) -> None:
+        """From now on nobody begins to use a series, or waits for one; whoever uses one goes on."""
+        with self._guard:
+            self._stopped = True
+            self._guard.notify_all()
 
     def close(self) -> None:
         """Closes everything and lets go of the folder."""

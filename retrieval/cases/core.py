@@ -19,12 +19,14 @@ from retrieval.config import RetrievalSettings
 from retrieval.embedding import Embedding
 from retrieval.gallery import Gallery, cutters
 from retrieval.index import best_scanner, faiss_version
+from retrieval.inspector import Office
 from retrieval.loaded import REFERENCE_BYTES, ROW_BYTES
 from retrieval.patience import until_free
 from retrieval.pool import COMPACTION_SHARE, Pool
 from retrieval.quotas import CallerQuotas
 from retrieval.residency import Residency
 from retrieval.scans import Batcher
+from retrieval.stopping import Stop
 from retrieval.types import NewReference, SeriesView, Stored
 from serving.errors import Cancelled, ServiceError
 
@@ -57,6 +59,7 @@ class Core:
         self._batcher = Batcher(settings.search_threads)
         self._commits = Commits(self._store)
         self._quotas = CallerQuotas(settings.caller_references, settings.caller_bytes, clock=time.monotonic)
+        self._stop, self._inspectors = Stop(), Office()
         self._background: set[asyncio.Task[Any]] = set()
         self._compacting: set[str] = set()
         self._building: set[str] = set()  # approximate searches
@@ -85,6 +88,7 @@ class Core:
         self._residency.on_load = self._improve
 
     async def _close(self) -> None:
+        await self._cut_short()
         await self._embedding.close()
         await self._commits.close()
         for task in self._background:
@@ -98,6 +102,12 @@ class Core:
         if self._catalog_opened is not None:
             await self._off(self._catalog_opened.close)
         self._io.shutdown()
+
+    async def _cut_short(self) -> None:
+        self._stop.set()
+        await asyncio.to_thread(self._inspectors.close)
+        if self._catalog_opened is not None:
+            await asyncio.to_thread(self._catalog_opened.stop)
 
     @property
     def _catalog(self) -> Catalog:
@@ -242,7 +252,7 @@ class Core:
 
     async def _build(self, pool: Pool) -> None:
         try:
-            await asyncio.get_running_loop().run_in_executor(self._long, pool.approximate)
+            await asyncio.get_running_loop().run_in_executor(self._long, pool.approximate, self._stop.check)
             self._residency.counted(pool.series_id)
         except ServiceError as error:  # the note in the series' stats says the same
             log.warning("an approximate search is not to be had", series=pool.series_id, why=str(error))
