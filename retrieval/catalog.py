@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
@@ -247,6 +248,16 @@ class Catalog(SeriesCatalog):
             )
             dropped += some
         return dropped
+
+    def history_wait(self, series_id: str) -> float:
+        """Seconds until `purge_history` has something to do, at least: 0 if it has now, whatever is changed meanwhile.
+
+        Unless the history's beginning moves (`PoolState.history_from`): then there may be something to do at once.
+        """
+        made = self._shelf.read(series_id, history.oldest)
+        if made is None:
+            return self._history_seconds or math.inf  # without history there will be none
+        return max(0.0, self._history_seconds - (self._clock() - made) / 1e9)
 
     # -- migration
 
