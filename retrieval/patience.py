@@ -22,7 +22,7 @@ async def until_free(catalog: Catalog, series_id: str) -> None:
         async with asyncio.timeout(PATIENCE):
             while True:
                 freed = asyncio.Event()
-                if not catalog.when_free(series_id, partial(_tell, loop, freed.set)):
+                if not catalog.waiters.add(series_id, partial(_tell, loop, freed.set)):
                     return
                 await freed.wait()
     except TimeoutError:

@@ -15,6 +15,7 @@ from retrieval.shelf import Shelf
 from retrieval.store import MAX_MAP_BYTES, START_MAP_BYTES, Environment
 from retrieval.transaction import Writer
 from retrieval.types import PoolState, Series, SeriesView
+from retrieval.waiters import Waiters
 from serving.errors import ServiceError
 
 HISTORY_SECONDS = 7 * 24 * 3600  # a week: long enough to notice what a chapter should not have had
@@ -97,13 +98,10 @@ class SeriesCatalog:
         """Whether `view` has its answer at hand; never waits."""
         return self._shelf.looked_at(series_id)
 
-    def held(self, series_id: str) -> bool:
-        """Whether somebody has the series' folder alone; never waits."""
-        return self._shelf.held(series_id)
-
-    def when_free(self, series_id: str, act: Callable[[], None]) -> bool:
-        """Whether somebody has the series' folder alone; then `act` is called when that is over; never waits."""
-        return self._shelf.when_free(series_id, act)
+    @property
+    def waiters(self) -> Waiters:
+        """Those who wait for a series that is held, without a thread."""
+        return self._shelf.waiters
 
     def taken(self, series_id: str) -> bool:
         """Whether a series of that id is there, readable or not."""

@@ -21,6 +21,7 @@ from retrieval.stopping import draining
 from retrieval.store import Environment, free_bytes
 from retrieval.transaction import Reader, Writer
 from retrieval.types import PoolState, Series, SeriesView
+from retrieval.waiters import Waiters
 from serving.errors import AlreadyExists, CorruptData, FailedState, Overloaded, ServiceError, Unavailable
 
 PATIENCE = 60.0  # seconds that a call waits for those that use a series
@@ -42,7 +43,6 @@ class Entry:
     keepers: int = 0  # those of the users that may take minutes
     leaving: bool = False  # it is being removed
     held: bool = False  # somebody has its folder alone
-    told: list[Callable[[], None]] = field(default_factory=list)  # called when nobody has any more
     opening: threading.Lock = field(default_factory=threading.Lock)  # held while its environment is opened or closed
 
 
@@ -64,7 +64,7 @@ class Shelf:
         self.folder = folder
         self._environment, self._max_open, self._min_free_bytes = environment, max_open, min_free_bytes
         self._guard = threading.Condition()
-        self._telling = threading.Lock()  # held for two assignments: the event loop asks for it
+        self.waiters = Waiters()  # for a series that is held
         self._open: OrderedDict[str, Entry] = OrderedDict()  # least recently used first
         names = sorted(path.name for path in folder.series.iterdir())
         self._entries = {name: Entry() for name in names if NAME.fullmatch(name)}  # what else lies there is not ours
@@ -114,24 +114,6 @@ class Shelf:
         """Whether `view` has its answer at hand. Never waits."""
         entry = self._entries.get(series_id)
         return entry is not None and entry.series is not None
-
-    def held(self, series_id: str) -> bool:
-        """Whether somebody has the series' folder alone. Never waits."""
-        entry = self._entries.get(series_id)
-        return entry is not None and entry.held
-
-    def when_free(self, series_id: str, act: Callable[[], None]) -> bool:
-        """Whether somebody has the series' folder alone; then `act` is called, by any thread, when that is over.
-
-        Never waits, so that an event loop may ask before it sends work to a thread that would.
-        """
-        entry = self._entries.get(series_id)
-        if entry is None:
-            return False
-        with self._telling:
-            if entry.held:
-                entry.told.append(act)
-            return entry.held
 
     def _entry(self, series_id: str) -> Entry:
         entry = self._entries.get(series_id)
@@ -369,10 +351,11 @@ class Shelf:
                 raise no_such_series(series_id)
             self._wait_for_keepers(series_id, entry, PATIENCE)
             entry.held = True
+            self.waiters.begin(series_id)
             try:
                 self._wait(series_id, lambda: not entry.users, PATIENCE)
             except BaseException:
-                self._let_go(entry)
+                self._let_go(series_id, entry)
                 raise
             self._close(series_id, entry)
         try:
@@ -380,21 +363,19 @@ class Shelf:
         finally:
             with self._guard:
                 entry.series, entry.pool, entry.error = None, PoolState(), None
-                self._let_go(entry)
+                self._let_go(series_id, entry)
 
-    def _let_go(self, entry: Entry) -> None:
-        with self._telling:
-            entry.held = False
-            told, entry.told = entry.told, []
+    def _let_go(self, series_id: str, entry: Entry) -> None:
+        entry.held = False
         self._guard.notify_all()
-        for act in told:
-            act()
+        self.waiters.end(series_id)
 
     def stop(self) -> None:
         """From now on nobody begins to use a series, or waits for one; whoever uses one goes on."""
         with self._guard:
             self._stopped = True
             self._guard.notify_all()
+        self.waiters.stop()
 
     def close(self) -> None:
         """Closes everything and lets go of the folder."""

@@ -163,7 +163,7 @@ class Core:
         while True:
             await until_free(self._catalog, series_id)
             await gate.acquire()
-            if not self._catalog.held(series_id):
+            if not self._catalog.waiters.held(series_id):
                 return
             gate.release()
 
@@ -225,8 +225,9 @@ class Core:
                     return
                 yield item
         finally:
-            if step is not None and not step.done():
+            if step is not None:
                 await asyncio.wait([step])
+                step.exception()  # nobody else asks, where the caller has gone
             # Not in `_long`, which may be closed by now: what is left open keeps its series, and so the whole server.
             await asyncio.to_thread(steps.close)
 
