@@ -197,10 +197,14 @@ class Core:
         return stored
 
     async def _long_run(self, work: Callable[[Callable[[], None]], T]) -> T:
-        """What `work` gives, run in a thread of its own; it is given a check that raises once the caller has gone."""
+        """What `work` gives, run in a thread of its own.
+
+        It is given a check that raises once the caller has gone, or the server ends.
+        """
         gone = threading.Event()
 
         def check() -> None:
+            self._stop.check()
             if gone.is_set():
                 raise Cancelled("the caller has gone")
 

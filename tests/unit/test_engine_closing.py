@@ -10,7 +10,7 @@ import threading
 import numpy as np
 import pytest
 
-import retrieval.cases.core
+import retrieval.duplicates
 import retrieval.index.approximate
 import retrieval.loaded
 from retrieval.catalog import Catalog
@@ -56,6 +56,29 @@ def test_the_end_does_not_wait_for_an_approximate_search_to_be_built(tmp_path, m
         assert await asyncio.to_thread(building.wait, 30)
         await engine.close()
         assert not engine._building
+
+    asyncio.run(work())
+
+
+def test_the_end_does_not_wait_for_near_duplicates_to_be_found(tmp_path, monkeypatch):
+    seeking = threading.Event()
+
+    def endless(*_, check, **__):
+        while True:
+            seeking.set()
+            check()
+
+    monkeypatch.setattr(retrieval.duplicates, "find_near_duplicates", endless)
+
+    async def work():
+        engine = await begun(tmp_path)
+        await made(engine, "s", 3)
+        search = asyncio.ensure_future(engine.find_near_duplicates("s", 0.98, 3.0))
+        assert await asyncio.to_thread(seeking.wait, 60)
+        await engine.close()
+        with pytest.raises(Unavailable) as caught:
+            await search
+        assert caught.value.reason == "DRAINING"
 
     asyncio.run(work())
 
