@@ -132,6 +132,10 @@ class Catalog(SeriesCatalog):
         """
         return self._shelf.read(series_id, lambda view: history.known(view, as_of))
 
+    def numbered(self, series_id: str, sequences: Sequence[int]) -> list[Reference]:
+        """The references of these sequence numbers, those that are in the pool. Cost: two look-ups for each."""
+        return self._shelf.read(series_id, lambda view: references.numbered(view, sequences))
+
     def patches(
         self, series_id: str, after: int = 0, limit: int = 256, database: str | None = None
     ) -> list[StoredPatches]:

@@ -372,6 +372,9 @@ class Pool:
         """
         with self.changing():
             self._check_migration(target)
+            lacking = self._catalog.lacking(self.series_id)  # keys alone: others wait meanwhile
+            if lacking:
+                return lacking
             if prepared is not None:
                 now, _ = self._catalog.known(self.series_id)
                 catch_up(self._catalog, prepared, now)

@@ -207,8 +207,12 @@ def test_a_migration_ends_with_the_vectors_that_its_embedder_gives(tmp_path, mon
 
 
 def test_a_migration_under_steady_additions_reads_the_pool_once(tmp_path, monkeypatch):
-    real_switch, real_block = Pool.switch, Catalog.block
-    late, sequences = [5, 6, 7], []
+    real_switch, real_block, real_known = Pool.switch, Catalog.block, Catalog.known
+    late, sequences, knowing = [5, 6, 7], [], []
+
+    def known(self, *args):
+        knowing.append(args)
+        return real_known(self, *args)
 
     def block(self, *args):
         found = real_block(self, *args)
@@ -234,10 +238,12 @@ def test_a_migration_under_steady_additions_reads_the_pool_once(tmp_path, monkey
             await engine.load_series("s", "memory")
             monkeypatch.setattr(Pool, "switch", switch)
             monkeypatch.setattr(Catalog, "block", block)
+            monkeypatch.setattr(Catalog, "known", known)
             await engine.migrate_series("s", "wide")
             while (await engine.get_series("s")).series.migration is not None:
                 await asyncio.sleep(0.01)
             assert not late
+            assert len(knowing) == 2  # all records: to read the pool, and to bring it up to date at the end
             assert sorted(sequences) == list(range(1, 9))
             found = await engine.retrieve("s", Page(picture(2)), SearchOptions(99))
             assert {hit.reference.chapter for hit in found.found.hits} == set(range(8))
