@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+_PIECES = 8  # of the queries to a memory at 1/16
+
 
 def tokens(x: Tensor) -> Tensor:
     """B c h w to b h*w c."""
@@ -53,20 +55,32 @@ class Residual(nn.Module):
         return F.relu(x + self.second(F.relu(self.first(x))))
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, heads: int, keep: Tensor | None = None) -> Tensor:
-    """Attention of `heads` heads; q is b n d, k b m d, v b m e; `keep` (b m) is added to the scores."""
+def attend(q: Tensor, k: Tensor, v: Tensor, heads: int, keep: Tensor | None = None, pieces: int = 1) -> Tensor:
+    """Attention of `heads` heads; q is b n d, k b m d, v b m e; `keep` (b m) is added to the scores.
+
+    A graph that is exported takes the queries in so many `pieces`, one after the other: all scores at once would be
+    hundreds of megabytes, and memory that is as small as a piece's is used again.
+    """
     b, n, _ = q.shape
     m = k.shape[1]
     bias = None if keep is None else keep[:, None, None, :].to(q.dtype)
-    if bias is not None and not torch.onnx.is_in_onnx_export():
-        bias = bias.expand(b, 1, n, m)  # what the fast kernel wants
     q, k, v = (x.reshape(b, x.shape[1], heads, x.shape[2] // heads).transpose(1, 2) for x in (q, k, v))
-    if torch.onnx.is_in_onnx_export():  # head by head: all scores at once take half a gigabyte
-        each = [tuple(x[:, i : i + 1] for x in (q, k, v)) for i in range(heads)]
-        out = torch.cat([F.scaled_dot_product_attention(a, b, c, attn_mask=bias) for a, b, c in each], 1)
+    if torch.onnx.is_in_onnx_export():
+        out = _in_pieces(q, k, v, bias, pieces)
     else:
+        if bias is not None:
+            bias = bias.expand(b, 1, n, m)  # what the fast kernel wants
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
     return out.transpose(1, 2).flatten(2)
+
+
+def _in_pieces(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, pieces: int) -> Tensor:
+    q, k, n = q * q.shape[-1] ** -0.5, k.transpose(2, 3), q.shape[2]
+    found = []
+    for i in range(pieces):
+        scores = (q if pieces == 1 else q[:, :, n * i // pieces : n * (i + 1) // pieces]) @ k
+        found.append((scores if bias is None else scores + bias).softmax(-1) @ v)
+    return found[0] if pieces == 1 else torch.cat(found, 2)
 
 
 class Attention(nn.Module):
@@ -96,7 +110,7 @@ class Attention(nn.Module):
             v = torch.cat([self.nothing[1].expand(b, 1, width).to(v.dtype), v], 1)
             if keep is not None:
                 keep = torch.cat([torch.zeros_like(keep[:, :1]), keep], 1)
-        taken: Tensor = self.out(attend(self.q(h), k, v, self.heads, keep))
+        taken: Tensor = self.out(attend(self.q(h), k, v, self.heads, keep, _PIECES if self.crossing else 1))
         return x + taken
 
 

@@ -32,6 +32,7 @@ EVIDENCE = 6  # numbers about how far the references explain each other
 LEAST_PENALTY = 1e-3  # of the regression, over the number of cells
 _NEVER = -1e4  # score of what must not be looked at; finite, so that bfloat16 stays sound
 _LOUD = 4.0  # chroma is a few tenths; what is beside it in the decoder has size 1
+_PIECES = 32  # of the queries to a memory at 1/8: some 16 MB of scores each
 _CORRECTION = 0.2  # of what the last layer adds; small, so that training looks for what can be copied first
 
 
@@ -263,7 +264,7 @@ class InContextNet(nn.Module):
         keep = memory.value_keep
         if keep is not None:
             keep = torch.cat([torch.zeros_like(keep[:, :1]), keep], 1)
-        return attend(q, k, v, s.copies, keep)
+        return attend(q, k, v, s.copies, keep, _PIECES)
 
 
 def gather(
