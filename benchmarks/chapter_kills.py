@@ -27,14 +27,13 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from benchmarks.report import RESULTS, write_results
-from benchmarks.servers import Pair, start, stop
+from benchmarks.servers import Pair, both
 from examples.made_up_series import write_series
 from panelhue import ColorizerClient, ReferenceFile, RetrievalClient
 from panelhue.jobs import workspace_of
@@ -224,7 +223,7 @@ def run(folder: Path, *, moments: int, pages: int, width: int, backend: str, see
     rng = random.Random(seed)
     write_series(folder / "comic", 1, pages, width=width, height=round(1.4125 * width))
     totals, began = Totals(), time.monotonic()
-    with both(folder) as servers:
+    with both(folder, "--set", "log_format=json", workers=None) as servers:
         # Grey pages whose truth is in the pool: what comes out is colourful enough to be taken into it.
         comic = folder / "comic"
         bench = Bench(
@@ -262,21 +261,6 @@ def run(folder: Path, *, moments: int, pages: int, width: int, backend: str, see
 
 def _parts(rng: random.Random, moments: int) -> Sequence[float]:
     return [rng.random() for _ in range(moments)]
-
-
-@contextmanager
-def both(folder: Path) -> Iterator[Pair]:
-    """Both servers, the colouriser with a log for programs."""
-    retrieval = start("retrieval-server", folder, "--data", str(folder / "data"))
-    try:
-        flags = ("--retrieval", retrieval.address, "--set", "log_format=json")
-        colorizer = start("colorizer-server", folder, *flags)
-        try:
-            yield Pair(retrieval, colorizer)
-        finally:
-            stop(colorizer)
-    finally:
-        stop(retrieval)
 
 
 def main() -> None:

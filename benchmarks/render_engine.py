@@ -106,10 +106,10 @@ def chapter_kills() -> str:
         f"{r['moments']} moments (seed {r['seed']}; {r['with_sigint']} Ctrl-C, {r['with_sigkill']} SIGKILL; "
         f"{r['with_grow']} with `--grow`) of a chapter of {r['pages']} pages: **{r['problems']} problems**. "
         f"{r['identical']} results are equal to the undisturbed run's to the byte. At the signal {finished[0]} to "
-        f"{finished[-1]} pages were finished (median {finished[len(finished) // 2]}); {r['over_before_the_signal']} runs "
-        f"were over before it came. Finished pages coloured again: **{r['finished_pages_coloured_again']}**. Pages that "
-        f"the server had coloured when the command died, and that had not reached it: "
-        f"{r['coloured_but_not_recorded_at_the_kill']}, at most {r['most_of_these_in_one_kill']} in one kill; those are "
-        f"begun again."
+        f"{finished[-1]} pages were finished (median {finished[len(finished) // 2]}); "
+        f"{r['over_before_the_signal']} runs were over before it came. Finished pages coloured again: "
+        f"**{r['finished_pages_coloured_again']}**. Pages that the server had coloured when the command died, and that "
+        f"had not reached it: {r['coloured_but_not_recorded_at_the_kill']}, at most {r['most_of_these_in_one_kill']} "
+        f"in one kill; those are begun again."
     )
     return "\n\n".join([said, provenance("chapter_kills")])

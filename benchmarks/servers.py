@@ -70,26 +70,21 @@ class Pair:
 
 @contextmanager
 def both(
-    folder: Path, *, workers: int | None = 2, embedder: str | None = None, backend: str | None = None
+    folder: Path, *flags: str, workers: int | None = 2, embedder: str | None = None, backend: str | None = None
 ) -> Iterator[Pair]:
     """Both servers with their data below `folder`, stopped at the end.
 
     Args:
         folder: for data and logs.
+        flags: more of the colouriser's.
         workers: processes of the colouriser; None: the server's default.
         embedder: of series that name none; None: the server's default.
         backend: of pages that name none; None: the server's default.
     """
     retrieval = start("retrieval-server", folder, "--data", str(folder / "data"), *_flag("--embedder", embedder))
     try:
-        colorizer = start(
-            "colorizer-server",
-            folder,
-            "--retrieval",
-            retrieval.address,
-            *_flag("--workers", workers),
-            *_flag("--backend", backend),
-        )
+        places = ("--retrieval", retrieval.address, *_flag("--workers", workers), *_flag("--backend", backend))
+        colorizer = start("colorizer-server", folder, *places, *flags)
         try:
             yield Pair(retrieval, colorizer)
         finally:

@@ -20,11 +20,11 @@ def serve(
     ] = None,
     listen: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="Address and port; port 0 picks a free one. [default: 127.0.0.1:50052]"),
+        typer.Option(help="Address and port; port 0 picks a free one.", show_default="127.0.0.1:50052"),
     ] = None,
     backend: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="Back-end of a request that names none. [default: exemplar]"),
+        typer.Option(help="Back-end of a request that names none.", show_default="exemplar"),
     ] = None,
     backend_at: Annotated[
         Optional[list[str]],  # noqa: UP045
@@ -39,11 +39,11 @@ def serve(
     ] = None,
     device: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option(help="cpu, cuda:0, cuda:1 …; may be given often. [default: cpu]"),
+        typer.Option(help="cpu, cuda:0, cuda:1 …; may be given often.", show_default="cpu"),
     ] = None,
     workers: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option(help="Processes that colourise on the CPU, one page each at a time. [default: 1]"),
+        typer.Option(help="Processes that colourise on the CPU, one page each at a time.", show_default="1"),
     ] = None,
     ready_file: Annotated[
         Optional[Path],  # noqa: UP045

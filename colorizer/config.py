@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, m
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
-from colorizer.engine import EngineLimits
+from colorizer.streams import EngineLimits
 from serving.images import ImageLimits
 from serving.settings import ServerSettings
 

@@ -14,7 +14,7 @@ BROKEN, UNREACHABLE = 1, 2  # exit statuses
 
 def conformance(
     target: Annotated[str, typer.Option(metavar="HOST:PORT", help="The server to check; unix:PATH works too.")],
-    backend: Annotated[str, typer.Option(help="Which of its back-ends. [default: the server's own default]")] = "",
+    backend: Annotated[str, typer.Option(help="Which of its back-ends.", show_default="the server's own default")] = "",
     token: Annotated[
         str, typer.Option(envvar="PANELHUE_BACKEND_TOKEN", help="The token that it asks for, if it does.")
     ] = "",

@@ -11,8 +11,9 @@ from grpc import aio
 
 from colorizer.backend import Listing
 from colorizer.codec import decode_options, encode_backend, encode_event
-from colorizer.engine import Engine, Plan
+from colorizer.engine import Engine
 from colorizer.pages import PageAssembler
+from colorizer.streams import Plan
 from colorizer.tasks import Failed, Finished, PageRequest
 from panelhue.colorizer.v1 import colorizer_pb2 as pb
 from panelhue.colorizer.v1 import colorizer_pb2_grpc as pb_grpc

@@ -24,15 +24,15 @@ weights_app = typer.Typer(
 )
 
 Styles = Annotated[
-    list[str] | None, typer.Option("--style", help="gray, sketch or shading; may be given often. [default: all]")
+    list[str] | None, typer.Option("--style", help="gray, sketch or shading; may be given often.", show_default="all")
 ]
 Bases = Annotated[
     list[str] | None,
     typer.Option(
         "--base",
         metavar="sd=SOURCE|pixart=SOURCE",
-        help="Folder in diffusers' layout, or hub name, of a base model; may be given often. "
-        "[default: the folder of its name inside DIR, then the hub cache]",
+        help="Folder in diffusers' layout, or hub name, of a base model; may be given often.",
+        show_default="the folder of its name inside DIR, then the hub cache",
     ),
 ]
 
@@ -45,7 +45,7 @@ def check(
     text: Annotated[bool, typer.Option(help="Look at text encoders and tokenizers too.")] = True,
     sums: Annotated[bool, typer.Option(help="Compute sha256; remembered until a file changes.")] = True,
     cache: Annotated[
-        Path | None, typer.Option(help="Folder in which sums are remembered. [default: the user's cache folder]")
+        Path | None, typer.Option(help="Folder in which sums are remembered.", show_default="the user's cache folder")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON with every key, and nothing else.")] = False,
 ) -> None:
@@ -69,7 +69,9 @@ def check(
 def fetch(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to; base models become folders inside.")],
     style: Styles = None,
-    model: Annotated[str, typer.Option(help="Hub name of the published models. [default: TencentARC/ColorFlow]")] = "",
+    model: Annotated[
+        str, typer.Option(help="Hub name of the published models.", show_default="TencentARC/ColorFlow")
+    ] = "",
     base: Annotated[
         list[str] | None,
         typer.Option("--base", metavar="sd=NAME|pixart=NAME", help="Hub name of a base model; may be given often."),

@@ -77,6 +77,8 @@ def _copies(catalog: Catalog, folder: DataFolder, target: Path, inspectors: Insp
             except Overloaded:  # the disk is full: the others would not fit either
                 raise
             except ServiceError as failure:
+                if failure.reason == "DRAINING":  # what is there by then is no backup
+                    raise
                 error = failure
             yield BackedUp(target.name, series_id, done, len(ids), size, error)
     _publish(folder, target)

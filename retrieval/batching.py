@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 import structlog
 
+from retrieval.stopping import draining
 from retrieval.work import Work, WorkBatch, WorkDone
-from serving.errors import ServiceError, Unavailable
+from serving.errors import ServiceError
 from serving.workers import RemoteError, WorkerPool
 
 log = structlog.get_logger("panelhue.retrieval")
@@ -75,8 +76,7 @@ class Batching:
     async def close(self) -> None:
         """Stops everything; calls that wait or run get Unavailable (DRAINING)."""
         while self._waiting:
-            error = Unavailable("the server is shutting down and takes no more work", reason="DRAINING")
-            self._waiting.popleft().fail(error)
+            self._waiting.popleft().fail(draining())
         await self._pool.close()
 
     async def run(self, work: Work) -> WorkDone:

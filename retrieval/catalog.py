@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
@@ -131,6 +132,10 @@ class Catalog(SeriesCatalog):
         """
         return self._shelf.read(series_id, lambda view: history.known(view, as_of))
 
+    def numbered(self, series_id: str, sequences: Sequence[int]) -> list[Reference]:
+        """The references of these sequence numbers, those that are in the pool. Cost: two look-ups for each."""
+        return self._shelf.read(series_id, lambda view: references.numbered(view, sequences))
+
     def patches(
         self, series_id: str, after: int = 0, limit: int = 256, database: str | None = None
     ) -> list[StoredPatches]:
@@ -247,6 +252,16 @@ class Catalog(SeriesCatalog):
             )
             dropped += some
         return dropped
+
+    def history_wait(self, series_id: str) -> float:
+        """Seconds until `purge_history` has something to do, at least: 0 if it has now, whatever is changed meanwhile.
+
+        Unless the history's beginning moves (`PoolState.history_from`): then there may be something to do at once.
+        """
+        made = self._shelf.read(series_id, history.oldest)
+        if made is None:
+            return self._history_seconds or math.inf  # without history there will be none
+        return max(0.0, self._history_seconds - (self._clock() - made) / 1e9)
 
     # -- migration
 

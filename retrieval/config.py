@@ -104,7 +104,7 @@ class RetrievalSettings(ServerSettings):
     max_picture_bytes: int = Field(64 << 20, ge=1024, description="Largest picture file, bytes.")
     max_picture_pixels: int = Field(100_000_000, ge=256, description="Largest picture, pixels.")
     max_series: int = Field(100_000, ge=1, description="Series that may be there; more are refused.")
-    cache_bytes: int = Field(256 << 20, ge=0, description="Decoded references kept in memory for cutting, bytes.")
+    cache_bytes: int = Field(256 << 20, ge=0, description="Patches that were shown last, kept in memory, bytes.")
     index_bytes: int = Field(4 << 30, ge=0, description="Indexes kept in memory, bytes; the least used go first.")
     gpu_bytes: int = Field(4 << 30, ge=0, description="Indexes kept on the GPU, if there is one, bytes; 0 uses none.")
     caller_references: int = Field(0, ge=0, description="References that one caller may add within an hour; 0: any.")

@@ -34,9 +34,7 @@ JSON = Annotated[bool, typer.Option("--json", help="Print JSON with every fact, 
 @data_app.command()
 def check(
     folder: DIR,
-    series: Annotated[
-        str, typer.Argument(metavar="[SERIES]", help="One series. [default: all]", show_default=False)
-    ] = "",
+    series: Annotated[str, typer.Argument(metavar="[SERIES]", help="One series.", show_default="all")] = "",
     json: JSON = False,
 ) -> None:
     """Reads everything that is stored and says what is wrong with it: pages, checksums, ids, vectors, counts, history.
@@ -93,9 +91,7 @@ def backup(
 @data_app.command()
 def compact(
     folder: DIR,
-    series: Annotated[
-        str, typer.Argument(metavar="[SERIES]", help="One series. [default: all]", show_default=False)
-    ] = "",
+    series: Annotated[str, typer.Argument(metavar="[SERIES]", help="One series.", show_default="all")] = "",
     json: JSON = False,
 ) -> None:
     """Writes the files of series anew without holes; needs the room of the largest on the disk.

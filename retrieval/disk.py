@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -45,19 +45,24 @@ def sync_file(path: Path) -> None:
         os.close(handle)
 
 
-def copy_file(source: Path, target: Path) -> None:
-    """Copies a file, synced; `target` must not be there."""
+def copy_file(source: Path, target: Path, check: Callable[[], None] = lambda: None) -> None:
+    """Copies a file, synced; `target` must not be there. `check` may end it by raising."""
     with source.open("rb") as read, target.open("xb") as written:
         while chunk := read.read(CHUNK):
+            check()
             written.write(chunk)
         written.flush()
         os.fsync(written.fileno())
 
 
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, 64 lower-case hexadecimal digits."""
+def sha256_of(path: Path, check: Callable[[], None] = lambda: None) -> str:
+    """SHA-256 of a file, 64 lower-case hexadecimal digits. `check` may end it by raising."""
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while chunk := file.read(CHUNK):
+            check()
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 @contextmanager

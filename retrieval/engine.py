@@ -42,6 +42,10 @@ class Engine(SeriesCases, ReferenceCases, SearchCases, HygieneCases, BackgroundC
             await self._embedding.space(self.settings.embedder)
         self._task(self._rounds())
 
+    async def cut_short(self) -> None:
+        """Has everything that takes long end with the step at hand, and takes no more work; `close` comes next."""
+        await self._cut_short()
+
     async def close(self) -> None:
         """Ends what runs and lets go of the data folder."""
         await self._close()

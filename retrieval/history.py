@@ -147,6 +147,18 @@ def purge(txn: Writer, before_ns: int | None, most: int) -> tuple[int, bool]:
     return dropped, oldest is not None and _goes(*oldest, reached, before_ns)
 
 
+def oldest(view: Reader) -> int | None:
+    """When the oldest of the history was made, nanoseconds since 1970; None where there is none.
+
+    0 where no generation that can be named reaches it any more: it goes at once.
+    """
+    found = _oldest(view)
+    if found is None:
+        return None
+    generation, past = found
+    return 0 if generation <= pool_of(view).history_from else past.create_ns
+
+
 def _oldest(view: Reader) -> tuple[int, Past] | None:
     for key, value in view.items(HISTORY):
         return number_of(key), records.read_past(value, view.where(HISTORY, key))

@@ -17,8 +17,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from weakref import WeakSet
 
 from retrieval.check import CheckProgress
+from retrieval.stopping import draining
 from retrieval.types import Finding
 from serving import errors
 from serving.errors import CorruptData, ServiceError, Unavailable
@@ -41,6 +43,8 @@ class Inspector:
 
     def __init__(self, *, stall_seconds: float = STALL_SECONDS) -> None:
         self._stall_seconds = stall_seconds
+        self._abandoning = threading.Lock()  # held while a child is started or killed
+        self._abandoned = False
         self._process: subprocess.Popen[str] | None = None
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
 
@@ -93,7 +97,8 @@ class Inspector:
             Overloaded: DISK_FULL.
             Unavailable: STORE_FAILED.
         """
-        return int(next(self._ask(copy=str(folder), target=str(target)))["transaction"])
+        (answer,) = self._ask(copy=str(folder), target=str(target))
+        return int(answer["transaction"])
 
     def close(self) -> None:
         """Ends the child, whatever it is doing."""
@@ -106,6 +111,17 @@ class Inspector:
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     pipe.close()
+
+    def abandon(self) -> None:
+        """Ends the child whatever it is doing, for good; from any thread. Whoever waits for it gets Unavailable."""
+        with self._abandoning:
+            self._abandoned, process = True, self._process
+            if process is not None:
+                process.kill()
+
+    def _refuse_abandoned(self) -> None:
+        if self._abandoned:
+            raise draining()
 
     def _ask(self, **command: str) -> Iterator[dict[str, Any]]:
         process = self._started()
@@ -134,6 +150,7 @@ class Inspector:
             ) from None
         if line is None:
             code = process.wait()
+            self._refuse_abandoned()
             raise CorruptData(
                 f"{folder}: expected to be read, got the end of the process that read it ({_ending(code)})",
                 reason="DATA_DAMAGED",
@@ -145,19 +162,55 @@ class Inspector:
             return self._process
         self.close()
         self._lines = queue.SimpleQueue()
-        try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", START, json.dumps(sys.path)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-                start_new_session=True,  # Ctrl-C is for the parent, which then ends the child
-                env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-            )
-        except OSError as error:
-            raise Unavailable(f"the process that checks cannot be started: {error}", reason="STORE_FAILED") from error
+        with self._abandoning:
+            self._refuse_abandoned()
+            self._process = _child()
         threading.Thread(target=_read, args=(self._process, self._lines), daemon=True).start()
         return self._process
+
+
+class Office:
+    """Lends inspectors, and ends all of them at once. May be used by several threads."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._lent: WeakSet[Inspector] = WeakSet()
+        self._closed = False
+
+    def __call__(self) -> Inspector:
+        """An inspector, to be closed by whoever asks.
+
+        Raises:
+            Unavailable: DRAINING, the office is closed.
+        """
+        with self._guard:
+            if self._closed:
+                raise draining()
+            inspector = Inspector()
+            self._lent.add(inspector)
+            return inspector
+
+    def close(self) -> None:
+        """Ends what every inspector does; there are no more."""
+        with self._guard:
+            self._closed = True
+            lent = list(self._lent)
+        for inspector in lent:
+            inspector.abandon()
+
+
+def _child() -> subprocess.Popen[str]:
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-c", START, json.dumps(sys.path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # Ctrl-C is for the parent, which then ends the child
+            env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+        )
+    except OSError as error:
+        raise Unavailable(f"the process that checks cannot be started: {error}", reason="STORE_FAILED") from error
 
 
 def _read(process: subprocess.Popen[str], lines: queue.SimpleQueue[str | None]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float32, Int32
@@ -136,8 +136,11 @@ class Loaded:
         """Rows in the index, of removed references too."""
         return self.index.snapshot().rows
 
-    def approximate(self) -> None:
+    def approximate(self, check: Callable[[], None] = lambda: None) -> None:
         """Builds the approximate search that the series asks for, if it is worth it, and lets it serve if it is good.
+
+        Args:
+            check: called between steps of a second or so; ends the building by raising.
 
         Cost: minutes for millions of rows; searches and changes go on.
 
@@ -155,7 +158,7 @@ class Loaded:
             return
         self.tried = rows
         try:
-            self.recall = self.index.approximate(kind, floor=options.recall_floor)
+            self.recall = self.index.approximate(kind, floor=options.recall_floor, check=check)
         except FailedState as error:
             self.note = error.message
             if error.reason == "INDEX_KIND_UNAVAILABLE":

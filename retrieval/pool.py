@@ -172,12 +172,12 @@ class Pool:
             self.install(prepared, state)
             return max(0, old.rows - prepared.rows)
 
-    def approximate(self) -> None:
+    def approximate(self, check: Callable[[], None] = lambda: None) -> None:
         """As `Loaded.approximate`."""
         loaded = self._loaded
         if loaded is not None:
             try:
-                loaded.approximate()
+                loaded.approximate(check)
             finally:
                 self._renew(loaded)
 
@@ -372,6 +372,9 @@ class Pool:
         """
         with self.changing():
             self._check_migration(target)
+            lacking = self._catalog.lacking(self.series_id)  # keys alone: others wait meanwhile
+            if lacking:
+                return lacking
             if prepared is not None:
                 now, _ = self._catalog.known(self.series_id)
                 catch_up(self._catalog, prepared, now)

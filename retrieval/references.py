@@ -254,6 +254,19 @@ def block(view: Reader, known: Mapping[int, Reference], after: int, limit: int, 
     )
 
 
+def numbered(view: Reader, sequences: Sequence[int]) -> list[Reference]:
+    """The references of these sequence numbers, those that are in the pool."""
+    name, found = series_of(view).patches.encode(), list[Reference]()
+    for sequence in sequences:
+        key = number_key(sequence)
+        value = view.look(name, key)
+        if value is not None:
+            reference = reference_of(view, records.look_at_patches(value, view.where(name, key))[0])
+            if reference is not None and reference.generation == sequence:  # else it was removed, and added again
+                found.append(reference)
+    return found
+
+
 def vectors(view: Reader, sequences: Sequence[int], database: bytes) -> list[Float32[np.ndarray, "n dim"] | None]:
     """The vectors of references, copied; None for those that are not there any more."""
     found: list[Float32[np.ndarray, "n dim"] | None] = []

@@ -25,6 +25,7 @@ import structlog
 
 from retrieval.catalog import Catalog
 from retrieval.index import GpuScanner, Scanner
+from retrieval.patience import until_free
 from retrieval.placement import BYTES, EVICTIONS, LOAD_SECONDS, LOADS, LOOKS, RESIDENTS, Coming, Held, Key, Placement
 from retrieval.pool import Pool
 from retrieval.upkeep_types import Resident, Tier
@@ -172,6 +173,7 @@ class Residency:
     async def _load(self, key: Key) -> Held | None:
         loop = asyncio.get_running_loop()
         pool = self.pool(*key)
+        await until_free(self._catalog, key[0])  # here: there are few threads that load
         size = await loop.run_in_executor(self._loaders, pool.expected_bytes)
         if not await self._admit(size):
             return self._arrived(key, None)

@@ -15,6 +15,7 @@ from retrieval.shelf import Shelf
 from retrieval.store import MAX_MAP_BYTES, START_MAP_BYTES, Environment
 from retrieval.transaction import Writer
 from retrieval.types import PoolState, Series, SeriesView
+from retrieval.waiters import Waiters
 from serving.errors import ServiceError
 
 HISTORY_SECONDS = 7 * 24 * 3600  # a week: long enough to notice what a chapter should not have had
@@ -61,6 +62,13 @@ class SeriesCatalog:
             self.folder.sweep()
         self._shelf = Shelf(self.folder, environment, max_open, min_free_bytes)
 
+    def stop(self) -> None:
+        """From now on every call that needs a series' environment is refused: Unavailable (DRAINING).
+
+        So whatever reads or writes step by step ends with the step at hand, which is done as usual.
+        """
+        self._shelf.stop()
+
     def close(self) -> None:
         """Closes everything and lets go of the folder."""
         self._shelf.close()
@@ -85,6 +93,15 @@ class SeriesCatalog:
     def damaged(self) -> dict[str, ServiceError]:
         """Series that were looked at and cannot be read, and why."""
         return self._shelf.damaged()
+
+    def looked_at(self, series_id: str) -> bool:
+        """Whether `view` has its answer at hand; never waits."""
+        return self._shelf.looked_at(series_id)
+
+    @property
+    def waiters(self) -> Waiters:
+        """Those who wait for a series that is held, without a thread."""
+        return self._shelf.waiters
 
     def taken(self, series_id: str) -> bool:
         """Whether a series of that id is there, readable or not."""

@@ -47,5 +47,6 @@ async def run(settings: RetrievalSettings) -> None:
         settings=settings.serve_settings(),
         on_start=start,
         on_close=engine.close,
+        on_time_up=engine.cut_short,
         on_serving=engine.complete,  # a worker takes a second to start, one with large weights many
     )

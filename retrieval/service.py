@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import aclosing
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, cast
@@ -231,6 +231,8 @@ class RetrievalServicer(pb_grpc.RetrievalServiceServicer):
             codec.decode_reference_id(f, options.reference_id, "options.reference_id")
         f.done()
         await self._engine.get_series(series_id)  # before the page's bytes are waited for
+        if pixels == "patches":
+            self._engine.get_ready_to_show()
         page = Page(reference_id=options.reference_id)
         if query == "page":
             page = Page(await page_bytes(messages, options, self._settings.max_picture_bytes))
@@ -251,7 +253,7 @@ class RetrievalServicer(pb_grpc.RetrievalServiceServicer):
 
         async def work() -> AsyncIterator[Coroutine[Any, Any, tuple[str, Shown]]]:
             for wanted in pictures.wanted:
-                yield self._show(series_id, wanted, options.max_patch_side)
+                yield self._show(series_id, wanted, options.max_patch_side, pictures.wanted)
 
         async with aclosing(ahead(work(), SHOW_AHEAD)) as shown_pictures:
             async for key, shown in shown_pictures:
@@ -259,8 +261,8 @@ class RetrievalServicer(pb_grpc.RetrievalServiceServicer):
                 for chunk in split_picture(key, shown.data):
                     yield pb.RetrieveContextResponse(chunk=chunk)
 
-    async def _show(self, series_id: str, wanted: Wanted, max_side: int) -> tuple[str, Shown]:
-        return wanted.key, await self._engine.show(series_id, wanted, max_side)
+    async def _show(self, series_id: str, wanted: Wanted, max_side: int, beside: Sequence[Wanted]) -> tuple[str, Shown]:
+        return wanted.key, await self._engine.show(series_id, wanted, max_side, beside)
 
     async def SearchVectors(  # noqa: N802 - gRPC's name
         self, request: pb.SearchVectorsRequest, _context: aio.ServicerContext

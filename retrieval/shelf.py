@@ -17,9 +17,11 @@ from retrieval import records
 from retrieval.folder import DataFolder
 from retrieval.ledger import POOL_KEY, SERIES_KEY, etag, is_upgraded, no_such_series, pool_of, put_pool, series_of
 from retrieval.names import NAME
+from retrieval.stopping import draining
 from retrieval.store import Environment, free_bytes
 from retrieval.transaction import Reader, Writer
 from retrieval.types import PoolState, Series, SeriesView
+from retrieval.waiters import Waiters
 from serving.errors import AlreadyExists, CorruptData, FailedState, Overloaded, ServiceError, Unavailable
 
 PATIENCE = 60.0  # seconds that a call waits for those that use a series
@@ -62,10 +64,12 @@ class Shelf:
         self.folder = folder
         self._environment, self._max_open, self._min_free_bytes = environment, max_open, min_free_bytes
         self._guard = threading.Condition()
+        self.waiters = Waiters()  # for a series that is held
         self._open: OrderedDict[str, Entry] = OrderedDict()  # least recently used first
         names = sorted(path.name for path in folder.series.iterdir())
         self._entries = {name: Entry() for name in names if NAME.fullmatch(name)}  # what else lies there is not ours
         self._failing = False  # the last write met a full or failing disk
+        self._stopped = False  # nobody begins to use anything any more
 
     @contextmanager
     def using(self, series_id: str, *, long: bool = False) -> Iterator[tuple[Entry, Environment]]:
@@ -79,12 +83,11 @@ class Shelf:
         Raises:
             NotFound: NO_SUCH_SERIES.
             CorruptData, FailedState: it cannot be read.
-            Unavailable: SERIES_BUSY, its folder is held by somebody; or STORE_FAILED.
+            Unavailable: SERIES_BUSY, its folder is held by somebody; STORE_FAILED; or DRAINING.
         """
         with self._guard:
             entry = self._entry(series_id)
-            if not self._guard.wait_for(lambda: not entry.held, PATIENCE):
-                raise _busy(series_id)
+            self._wait(series_id, lambda: not entry.held, PATIENCE)
             entry = self._entry(series_id)
             entry.users += 1
             entry.keepers += long
@@ -95,6 +98,22 @@ class Shelf:
                 entry.users -= 1
                 entry.keepers -= long
                 self._guard.notify_all()
+
+    def _wait(self, series_id: str, until: Callable[[], bool], seconds: float) -> None:
+        """Returns when `until` holds; the caller has the guard, and others get it meanwhile.
+
+        Raises:
+            Unavailable: SERIES_BUSY, it does not within these seconds; DRAINING, everything ends.
+        """
+        if not self._guard.wait_for(lambda: self._stopped or until(), seconds):
+            raise busy(series_id)
+        if self._stopped:
+            raise draining()
+
+    def looked_at(self, series_id: str) -> bool:
+        """Whether `view` has its answer at hand. Never waits."""
+        entry = self._entries.get(series_id)
+        return entry is not None and entry.series is not None
 
     def _entry(self, series_id: str) -> Entry:
         entry = self._entries.get(series_id)
@@ -259,8 +278,14 @@ class Shelf:
                 raise AlreadyExists(
                     f"a series {series_id!r} is there already", reason="SERIES_EXISTS", metadata={"series": series_id}
                 )
-            self.folder.publish(draft, series_id)
-            self._entries[series_id] = Entry()
+            entry = self._entries[series_id] = Entry(leaving=True)  # the name is taken, and nobody can use it yet
+        try:
+            self.folder.publish(draft, series_id)  # waits for the disk, and nobody else is to
+        except BaseException:
+            with self._guard:
+                del self._entries[series_id]
+            raise
+        entry.leaving = False
 
     def delete(self, series_id: str, check: Callable[[SeriesView], None]) -> int:
         """Removes a series; how many references went with it. `check` may object by raising.
@@ -283,20 +308,24 @@ class Shelf:
                 entry.leaving = False
                 raise
             self._close(series_id, entry)
-            self.folder.discard(series_id)
-            del self._entries[series_id]
-            return entry.pool.references
+        try:
+            self.folder.discard(series_id)  # waits for the disk, and nobody else is to
+        finally:
+            with self._guard:
+                if (self.folder.series / series_id).exists():  # it could not be moved
+                    entry.leaving = False
+                else:
+                    del self._entries[series_id]
+        return entry.pool.references
 
     def _wait_for_keepers(self, series_id: str, entry: Entry, seconds: float) -> None:
         """Returns when nobody has the folder alone or keeps it for long; the series is used meanwhile."""
-        if not self._guard.wait_for(lambda: not entry.held and not entry.keepers, seconds):
-            raise _busy(series_id)
+        self._wait(series_id, lambda: not entry.held and not entry.keepers, seconds)
         if self._entries.get(series_id) is not entry or entry.leaving:  # it was removed meanwhile
             raise no_such_series(series_id)
 
     def _wait_until_unused(self, series_id: str, entry: Entry) -> None:
-        if not self._guard.wait_for(lambda: not entry.users and not entry.held, PATIENCE):
-            raise _busy(series_id)
+        self._wait(series_id, lambda: not entry.users and not entry.held, PATIENCE)
 
     def _close(self, series_id: str, entry: Entry) -> None:
         """Closes the environment of a series that nobody uses."""
@@ -322,11 +351,11 @@ class Shelf:
                 raise no_such_series(series_id)
             self._wait_for_keepers(series_id, entry, PATIENCE)
             entry.held = True
+            self.waiters.begin(series_id)
             try:
-                if not self._guard.wait_for(lambda: not entry.users, PATIENCE):
-                    raise _busy(series_id)
+                self._wait(series_id, lambda: not entry.users, PATIENCE)
             except BaseException:
-                self._let_go(entry)
+                self._let_go(series_id, entry)
                 raise
             self._close(series_id, entry)
         try:
@@ -334,11 +363,19 @@ class Shelf:
         finally:
             with self._guard:
                 entry.series, entry.pool, entry.error = None, PoolState(), None
-                self._let_go(entry)
+                self._let_go(series_id, entry)
 
-    def _let_go(self, entry: Entry) -> None:
+    def _let_go(self, series_id: str, entry: Entry) -> None:
         entry.held = False
         self._guard.notify_all()
+        self.waiters.end(series_id)
+
+    def stop(self) -> None:
+        """From now on nobody begins to use a series, or waits for one; whoever uses one goes on."""
+        with self._guard:
+            self._stopped = True
+            self._guard.notify_all()
+        self.waiters.stop()
 
     def close(self) -> None:
         """Closes everything and lets go of the folder."""
@@ -352,5 +389,6 @@ class Shelf:
         self.folder.close()
 
 
-def _busy(series_id: str) -> Unavailable:
+def busy(series_id: str) -> Unavailable:
+    """The error for a series whose folder somebody has had alone, or used, for too long."""
     return Unavailable(f"series {series_id!r} is busy; try again", reason="SERIES_BUSY", retry_after=5.0)

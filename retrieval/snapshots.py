@@ -34,6 +34,7 @@ class Snapshots:
         seconds: older ones go after each new one; 0: none for its age. The newest is always kept.
         clock: nanoseconds since 1970.
         inspectors: gives what copies and checks, to one caller at a time.
+        check: called between the steps of long work; ends it by raising.
     """
 
     def __init__(
@@ -44,8 +45,9 @@ class Snapshots:
         seconds: float = 0,
         clock: Callable[[], int] = time.time_ns,
         inspectors: Inspectors = Inspector,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
-        self._inspectors = inspectors
+        self._inspectors, self._check = inspectors, check
         self._catalog, self._folder = catalog, catalog.folder
         self._keep, self._seconds, self._clock = keep, seconds, clock
 
@@ -93,7 +95,7 @@ class Snapshots:
             generation=pool.generation,
             references=pool.references,
             byte_size=data.stat().st_size,
-            sha256=sha256_of(data),
+            sha256=sha256_of(data, self._check),
         )
 
     def _publish(self, draft: Path, place: Path) -> None:
@@ -209,7 +211,7 @@ class Snapshots:
             raise InvalidInput("a snapshot that becomes another series replaces none", reason="INVALID_INPUT")
         self._refuse_taken(target, into, replacing=replacing)
         with drafting(self._folder) as draft:
-            copy_file(self._place(series_id, name) / "data.mdb", draft / "data.mdb")
+            copy_file(self._place(series_id, name) / "data.mdb", draft / "data.mdb", self._check)
             self._compare(draft, info)
             if not (replacing and self._catalog.taken(target)):  # somebody may have made one meanwhile: it stays
                 renew(draft, target, None, self._clock(), fresh=bool(into))
@@ -222,7 +224,7 @@ class Snapshots:
         return self._catalog.view(target)
 
     def _compare(self, draft: Path, info: SnapshotInfo) -> None:
-        actual = sha256_of(draft / "data.mdb")
+        actual = sha256_of(draft / "data.mdb", self._check)
         if actual != info.sha256:
             raise CorruptData(
                 f"snapshot {info.name!r} of {info.series_id!r}: expected sha256 {info.sha256}, got {actual}",

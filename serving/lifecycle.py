@@ -108,6 +108,7 @@ async def serve(
     on_close: Callable[[], Awaitable[None]],
     on_serving: Callable[[], Awaitable[None]] | None = None,
     on_drain: Callable[[], Awaitable[None]] | None = None,
+    on_time_up: Callable[[], Awaitable[None]] | None = None,
     token: str = "",
 ) -> None:
     """Serves until SIGTERM or SIGINT, then drains.
@@ -124,6 +125,8 @@ async def serve(
         on_serving: makes ready what some calls have to wait for, while the others are served already; the ready file
             does not wait for it. What it raises ends the server.
         on_drain: told of the first signal; long-lived streams may end early then.
+        on_time_up: told when the calls under way have had their time, and are cut: what they wait for must end, since
+            gRPC waits for them.
         token: every call but those of health and reflection must carry it; "": none is asked for.
 
     Raises:
@@ -175,8 +178,10 @@ async def serve(
             await on_drain()
         stopping = asyncio.ensure_future(server.stop(settings.drain_seconds))
         again = asyncio.ensure_future(signals.get())
-        await asyncio.wait({stopping, again}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({stopping, again}, timeout=settings.drain_seconds, return_when=asyncio.FIRST_COMPLETED)
         again.cancel()
+        if on_time_up:
+            await on_time_up()
     finally:
         await server.stop(0)
         if metrics:

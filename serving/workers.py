@@ -1,8 +1,7 @@
 """A supervised pool of worker processes, so that heavy work neither stalls the event loop nor outlives a caller.
 
-A worker is a spawned process, a pipe, and two threads on the parent's side: one pickles and sends, one receives and
-hands each message to the loop. In the child a thread listens while the main thread computes, so that a request to
-stop is one attribute read away, and the end of the pipe ends the process whatever it is doing.
+A worker is a spawned process and a pipe; `worker_process` is the parent's half of it, `worker_child` the child's. Here
+is the pool that keeps a crew of them, and the queue in front of it.
 
 Lives and deaths: a worker that dies in a request is replaced at once, and that request alone fails. One that dies idle
 is replaced after a growing pause. One whose `build` fails is not replaced until somebody asks again and a growing
@@ -16,173 +15,21 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import contextlib
 import itertools
-import multiprocessing
-import os
 import pickle
-import queue as queues
-import signal
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
-from serving.errors import FailedState, Overloaded, Timeout, Unavailable
-from serving.worker_child import (
-    CANCEL,
-    ERROR,
-    EVENT,
-    FAILED,
-    READY,
-    RESULT,
-    RUN,
-    STOP,
-    Handler,
-    RemoteError,
-    WorkerContext,
-    child_main,
-    pickled,
-    portable_error,
-    read,
-    write,
-)
+from serving.errors import FailedState, Overloaded, Unavailable
+from serving.worker_child import EVENT, FAILED, READY, RESULT, Handler, RemoteError, WorkerContext, portable_error
+from serving.worker_process import Task, Worker
 
 __all__ = ["Handler", "RemoteError", "WorkerContext", "WorkerPool", "portable_error"]
 
 _PAUSE_SECONDS = 0.5  # before the second attempt to start; doubles with each further one
 _LONGEST_PAUSE_SECONDS = 30.0
-
-
-@dataclass(eq=False)
-class _Task:
-    """One call of `run`."""
-
-    id: int
-    request: object
-    future: asyncio.Future[object]
-    timeout: float | int | None  # seconds of computing
-    on_event: Callable[[Any], None] | None
-    on_position: Callable[[int], None] | None
-    position: int = -1  # as last reported
-    began: float = 0.0  # the loop's clock
-
-    def fail(self, error: BaseException) -> None:
-        if not self.future.done():
-            self.future.set_exception(error)
-
-
-class _Worker:
-    """One process and the parent's two threads for it. Methods run in the loop's thread unless they say otherwise."""
-
-    def __init__(self, pool: WorkerPool, recipe: bytes, name: str) -> None:
-        self.pool = pool
-        self.name = name
-        self.loop = asyncio.get_running_loop()
-        self.state = "starting"  # then "idle" or "busy"
-        self.task: _Task | None = None
-        self.trouble = ""  # why it was killed, or why build failed
-        self.started: asyncio.Future[None] = self.loop.create_future()  # done when ready, or when it never will be
-        self.gone: asyncio.Future[None] = self.loop.create_future()
-        self.outbox: queues.SimpleQueue[tuple[int, int, object] | None] = queues.SimpleQueue()
-        self._timers: list[asyncio.TimerHandle] = []
-        context = multiprocessing.get_context("spawn")
-        self.connection, child_end = context.Pipe()
-        self.process = context.Process(target=child_main, args=(child_end, recipe, os.getpid()), name=name)
-        try:
-            with _no_signals():  # this thread's mask is the child's until it ignores them itself
-                self.process.start()  # here, not in a thread: the kernel ties the child to the thread that starts it
-        except BaseException:
-            self.connection.close()
-            raise
-        finally:
-            child_end.close()
-        self.pid = self.process.pid or 0
-        self._sender = threading.Thread(target=self._send_all, name=f"{name}-send", daemon=True)
-        self._sender.start()
-        threading.Thread(target=self._receive_all, name=f"{name}-receive", daemon=True).start()
-        self.after(pool.start_timeout, self.kill, f"was not ready within {pool.start_timeout:g} s")
-
-    def after(self, seconds: float | int, act: Callable[..., None], *args: object) -> None:
-        self._timers.append(self.loop.call_later(seconds, act, *args))
-
-    def forget_timers(self) -> None:
-        for timer in self._timers:
-            timer.cancel()
-        self._timers.clear()
-
-    def begin(self, task: _Task) -> None:
-        self.state, self.task, task.began = "busy", task, self.loop.time()
-        self.outbox.put((RUN, task.id, task.request))
-        task.request = None
-        if task.timeout is not None:
-            self.after(task.timeout, self._out_of_time, task, task.timeout)
-
-    def _out_of_time(self, task: _Task, seconds: float | int) -> None:
-        message = f"the page must be computed within {seconds:g} s, and was not done by then"
-        task.fail(Timeout(message, reason="PAGE_TIMEOUT"))
-        self.cancel(task)
-
-    def cancel(self, task: _Task) -> None:
-        """Asks the child to stop this task, and kills it if it has not within the pool's grace."""
-        if self.task is task:
-            self.outbox.put((CANCEL, task.id, None))
-            self.after(self.pool.cancel_grace, self.kill, "did not stop when asked to")
-
-    def stop(self) -> None:
-        """Asks the child to leave when its task is over, and kills it after the pool's grace."""
-        if self.task is not None:
-            self.outbox.put((CANCEL, self.task.id, None))
-        self.outbox.put((STOP, 0, None))
-        self.after(self.pool.cancel_grace, self.kill, "did not stop when asked to")
-
-    def kill(self, trouble: str = "") -> None:
-        self.trouble = self.trouble or trouble
-        self.process.kill()
-
-    def _tell(self, act: Callable[..., None], *args: object) -> None:
-        """From any thread: `act` in the loop, if there is still one."""
-        with contextlib.suppress(RuntimeError):
-            self.loop.call_soon_threadsafe(act, *args)
-
-    def _send_all(self) -> None:
-        """In its own thread, so that pickling a big page and a full pipe hold nobody up."""
-        while (item := self.outbox.get()) is not None:
-            kind, request_id, value = item
-            del item
-            try:
-                payload = pickled(value, "the request")
-            except Exception as error:
-                self._tell(self.pool._on_message, self, ERROR, request_id, RemoteError(str(error)))
-                continue
-            finally:
-                del value
-            with contextlib.suppress(OSError):  # the receiving thread learns of a dead child and says so
-                write(self.connection, kind, request_id, payload)
-            del payload
-
-    def _receive_all(self) -> None:
-        """In its own thread: every message, then the exit."""
-        with contextlib.suppress(EOFError, OSError):
-            while True:
-                kind, request_id, payload = read(self.connection)
-                try:
-                    value = pickle.loads(payload) if payload else None  # noqa: S301  our own child wrote it
-                except Exception as error:
-                    kind, value = ERROR, RemoteError(f"the worker's answer can't be read: {error}")
-                del payload
-                self._tell(self.pool._on_message, self, kind, request_id, value)
-                del value
-        self.process.join(self.pool.cancel_grace)
-        if self.process.exitcode is None:  # it closed the pipe and lives on
-            self.process.kill()
-            self.process.join()
-        self.outbox.put(None)
-        self._sender.join()
-        self.connection.close()
-        self._tell(self.pool._on_exit, self, self.process.exitcode)
 
 
 class WorkerPool:
@@ -219,8 +66,8 @@ class WorkerPool:
         self._name = name
         self._size = workers
         self._capacity = queue
-        self._crew: list[_Worker] = []  # living processes
-        self._waiting: deque[_Task] = deque()
+        self._crew: list[Worker] = []  # living processes
+        self._waiting: deque[Task] = deque()
         self._ids = itertools.count(1)
         self._names = itertools.count(1)
         self._closed = False
@@ -335,7 +182,7 @@ class WorkerPool:
                 retry_after=self._wait_estimate(),
             )
         future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-        task = _Task(next(self._ids), request, future, timeout, on_event, on_position)
+        task = Task(next(self._ids), request, future, timeout, on_event, on_position)
         del request
         self._waiting.append(task)
         self._report_positions()
@@ -388,11 +235,21 @@ class WorkerPool:
         atexit.register(self._kill_all)  # runs before multiprocessing's own, which would wait for the children
         try:
             while len(self._crew) < self._size:
-                self._crew.append(_Worker(self, self._recipe, f"{self._name}-{next(self._names)}"))
+                self._crew.append(self._worker())
         except OSError as error:  # no more processes, files or memory
             self._start_error = str(error)
             self._pause(at_least=_PAUSE_SECONDS)
             self._give_up_if_alone()
+
+    def _worker(self) -> Worker:
+        return Worker(
+            self._recipe,
+            f"{self._name}-{next(self._names)}",
+            start_timeout=self.start_timeout,
+            cancel_grace=self.cancel_grace,
+            on_message=self._on_message,
+            on_exit=self._on_exit,
+        )
 
     def _kill_all(self) -> None:
         for worker in self._crew:
@@ -410,7 +267,7 @@ class WorkerPool:
                 task.position = position
                 self._call_back(task, task.on_position, position)
 
-    def _call_back(self, task: _Task, callback: Callable[[Any], None] | None, value: object) -> None:
+    def _call_back(self, task: Task, callback: Callable[[Any], None] | None, value: object) -> None:
         """Calls it; what it raises becomes the outcome of its own request."""
         if callback is None or task.future.done():
             return
@@ -420,14 +277,14 @@ class WorkerPool:
             task.fail(error)
             self._abandon(task)
 
-    def _abandon(self, task: _Task) -> None:
+    def _abandon(self, task: Task) -> None:
         if task in self._waiting:
             self._waiting.remove(task)
             self._report_positions()
         for worker in self._crew:
             worker.cancel(task)
 
-    def _on_message(self, worker: _Worker, kind: int, request_id: int, value: object) -> None:
+    def _on_message(self, worker: Worker, kind: int, request_id: int, value: object) -> None:
         if kind == READY:
             if not self._closed:
                 worker.forget_timers()
@@ -450,7 +307,7 @@ class WorkerPool:
         if self._on_change:
             self._on_change()
 
-    def _finish(self, worker: _Worker, task: _Task, kind: int, value: object) -> None:
+    def _finish(self, worker: Worker, task: Task, kind: int, value: object) -> None:
         if not self._closed:  # then the timer that will kill it must stay
             worker.forget_timers()
         worker.state, worker.task = "idle", None
@@ -465,22 +322,21 @@ class WorkerPool:
             _log("worker.failed", pool=self._name, pid=worker.pid, error=error.message, trace=error.trace)
         task.fail(error)
 
-    def _on_exit(self, worker: _Worker, exitcode: int | None) -> None:
+    def _on_exit(self, worker: Worker) -> None:
         worker.forget_timers()
         self._crew.remove(worker)
         ready, task, worker.task = worker.state != "starting", worker.task, None
-        how = worker.trouble or _how_it_ended(exitcode)
         if not self._closed:
-            _log("worker.died", pool=self._name, pid=worker.pid, how=how, ready=ready, busy=task is not None)
+            _log("worker.died", pool=self._name, pid=worker.pid, how=worker.end, ready=ready, busy=task is not None)
             if task is not None:
-                message = f"worker {worker.pid} of {self._name} died in the middle of this request: {how}"
+                message = f"worker {worker.pid} of {self._name} died in the middle of this request: {worker.end}"
                 task.fail(Unavailable(message, reason="WORKER_DIED", retry_after=1.0))
                 self._fill_soon(worker.loop)
             elif ready:
                 self._pause()
                 self._fill_soon(worker.loop)
             else:
-                self._start_error = how
+                self._start_error = worker.end
                 self._pause(at_least=_PAUSE_SECONDS)
                 self._give_up_if_alone()
         _settle(worker.started)
@@ -507,24 +363,9 @@ class WorkerPool:
                 self._waiting.popleft().fail(error)
 
 
-@contextlib.contextmanager
-def _no_signals() -> Iterator[None]:
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 def _settle(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
-
-
-def _how_it_ended(exitcode: int | None) -> str:
-    if exitcode is not None and exitcode < 0:
-        return f"killed by signal {-exitcode}"
-    return f"exit code {exitcode}"
 
 
 def _log(event: str, **facts: object) -> None:

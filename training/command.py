@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
+from inspect import Parameter, Signature, signature
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,159 +27,149 @@ train_app = typer.Typer(
 NEEDED = ("torch", "safetensors", "onnx", "diffusers", "peft")  # what the extra `train` brings
 COLORFLOW = ("transformers", "platformdirs")  # and what the extra `colorflow` brings besides
 
-Data = Annotated[Path, typer.Option("--data", metavar="DIR", help="Pictures by story: a folder with manifest.json.")]
-Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Checkpoints, curve and the finished model.")]
-Minutes = Annotated[
-    float | None, typer.Option(min=0, help="Minutes of training, counted over resumes. [default: no limit]")
-]
-Steps = Annotated[int | None, typer.Option(min=1, help="Optimiser steps in all. [default: the recipe's own number]")]
-Seed = Annotated[int, typer.Option(min=0, help="Of everything that is drawn.")]
-Device = Annotated[str, typer.Option(help='"auto" (a GPU where there is one), "cpu", "cuda", "cuda:1" …')]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON at the end, and nothing else on standard output.")]
-Again = Annotated[
-    bool | None,
-    typer.Option(
-        "--resume/--fresh",
-        help="Go on with the run in --out, which must be there, or put what is there aside and begin anew. "
-        "[default: go on where there is something]",
-        show_default=False,
-    ),
-]
+
+def _every(
+    data: Annotated[
+        Path, typer.Option("--data", metavar="DIR", help="Pictures by story: a folder with manifest.json.")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Checkpoints, curve and the finished model.")],
+    minutes: Annotated[
+        float | None, typer.Option(min=0, help="Minutes of training, counted over resumes.", show_default="no limit")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Optimiser steps in all.", show_default="the recipe's own number")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything that is drawn.")] = 0,
+    device: Annotated[str, typer.Option(help='"auto" (a GPU where there is one), "cpu", "cuda", "cuda:1" …')] = "auto",
+    again: Annotated[
+        bool | None,
+        typer.Option(
+            "--resume/--fresh",
+            help="Go on with the run in --out, which must be there, or put what is there aside and begin anew.",
+            show_default="go on where there is something",
+        ),
+    ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print JSON at the end, and nothing else on standard output.")
+    ] = False,
+) -> dict[str, Any]:
+    """What every recipe is asked: the fields of `Options`, and `json`."""
+    start: Start = "auto" if again is None else "resume" if again else "fresh"
+    asked = {"data": data, "out": out, "minutes": minutes, "steps": steps, "seed": seed, "device": device}
+    return {**asked, "start": start, "json": json}
+
+
+def _colorflow(
+    base: Annotated[
+        Path,
+        typer.Option(metavar="DIR", help="A model folder as the back-end colorflow has it, the base model inside."),
+    ],
+    style: Annotated[str, typer.Option(help="gray (Stable Diffusion 1.5), sketch or shading (PixArt).")] = "gray",
+    size: Annotated[
+        str | None,
+        typer.Option(metavar="WxH", help="Of a page in the canvas, multiples of 16.", show_default="640x640"),
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Pages per step, one after the other.", show_default="1")
+    ] = None,
+    rate: Annotated[float | None, typer.Option(help="Of the optimiser.", show_default="the recipe's own")] = None,
+    warm_up: Annotated[
+        int | None, typer.Option(min=0, help="Steps over which the rate grows.", show_default="500")
+    ] = None,
+    begin: Annotated[
+        str | None, typer.Option(help="base, or published: go on from what --base holds.", show_default="base")
+    ] = None,
+    guides: Annotated[
+        str | None,
+        typer.Option(help="drawn, or networks: the back-end's own, which --base holds.", show_default="drawn"),
+    ] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, float32 or bfloat16.", show_default="auto")] = None,
+    repeat: Annotated[
+        int | None, typer.Option(min=0, help="Draw the same so many steps again and again, as a trial.")
+    ] = None,
+    accept_licence: Annotated[
+        bool,
+        typer.Option("--accept-licence", help="My use of the published weights is non-commercial, by their terms."),
+    ] = False,
+) -> dict[str, Any]:
+    """What both of ColorFlow's recipes are asked besides, by name."""
+    return locals()
+
+
+def _asking(*groups: Callable[..., dict[str, Any]]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Gives a command the options of these groups: what each makes of its own is an argument before the others."""
+
+    def with_options(command: Callable[..., None]) -> Callable[..., None]:
+        own = list(signature(command, eval_str=True).parameters.values())[len(groups) :]
+        theirs = [list(signature(group, eval_str=True).parameters.values()) for group in groups]
+
+        def asked(**given: Any) -> None:
+            made = [
+                group(**{one.name: given.pop(one.name) for one in options})
+                for group, options in zip(groups, theirs, strict=True)
+            ]
+            command(*made, **given)
+
+        options = [one.replace(kind=Parameter.KEYWORD_ONLY) for one in (*chain(*theirs), *own)]
+        options.sort(key=lambda one: one.default is not Parameter.empty)  # what must be given comes first
+        asked.__signature__ = Signature(options)  # type: ignore[attr-defined]  # where typer looks
+        asked.__name__, asked.__doc__ = command.__name__, command.__doc__
+        return asked
+
+    return with_options
 
 
 @train_app.command()
-def patchnet(
-    data: Data,
-    out: Out,
-    minutes: Minutes = None,
-    steps: Steps = None,
-    seed: Seed = 0,
-    device: Device = "auto",
-    again: Again = None,
-    json: Json = False,
-) -> None:
+@_asking(_every)
+def patchnet(asked: dict[str, Any]) -> None:
     """The patch encoder, which finds a grey patch's colour twin."""
-    _run("training.patchnet.recipe", _asked(data, out, minutes, steps, seed, device, again, json))
+    _run("training.patchnet.recipe", asked)
 
 
 @train_app.command()
-def incontext(
-    data: Data,
-    out: Out,
-    minutes: Minutes = None,
-    steps: Steps = None,
-    seed: Seed = 0,
-    device: Device = "auto",
-    again: Again = None,
-    json: Json = False,
-) -> None:
+@_asking(_every)
+def incontext(asked: dict[str, Any]) -> None:
     """The in-context colouriser, which colours a page from retrieved patches."""
-    _run("training.incontext.recipe", _asked(data, out, minutes, steps, seed, device, again, json))
-
-
-Base = Annotated[
-    Path,
-    typer.Option(metavar="DIR", help="A model folder as the back-end colorflow has it, the base model inside."),
-]
-Style = Annotated[str, typer.Option(help="gray (Stable Diffusion 1.5), sketch or shading (PixArt).")]
-Size = Annotated[
-    str | None, typer.Option(metavar="WxH", help="Of a page in the canvas, multiples of 16. [default: 640x640]")
-]
-Batch = Annotated[int | None, typer.Option(min=1, help="Pages per step, one after the other. [default: 1]")]
-Rate = Annotated[float | None, typer.Option(help="Of the optimiser. [default: the recipe's own]")]
-WarmUp = Annotated[int | None, typer.Option(min=0, help="Steps over which the rate grows. [default: 500]")]
-Begin = Annotated[str | None, typer.Option(help="base, or published: go on from what --base holds. [default: base]")]
-Guides = Annotated[
-    str | None, typer.Option(help="drawn, or networks: the back-end's own, which --base holds. [default: drawn]")
-]
-Repeat = Annotated[int | None, typer.Option(min=0, help="Draw the same so many steps again and again, as a trial.")]
-Precision = Annotated[str | None, typer.Option(help="auto, float32 or bfloat16. [default: auto]")]
-Licence = Annotated[
-    bool, typer.Option("--accept-licence", help="My use of the published weights is non-commercial, by their terms.")
-]
+    _run("training.incontext.recipe", asked)
 
 
 @train_app.command()
+@_asking(_every, _colorflow)
 def guider(
-    data: Data,
-    out: Out,
-    base: Base,
-    style: Style = "gray",
-    rank: Annotated[int | None, typer.Option(min=1, help="Of the LoRA. [default: 64; PixArt: 128]")] = None,
-    mu: Annotated[float | None, typer.Option(help="Timestep shift. [default: 1.5]")] = None,
+    asked: dict[str, Any],
+    shared: dict[str, Any],
+    rank: Annotated[int | None, typer.Option(min=1, help="Of the LoRA.", show_default="64; PixArt: 128")] = None,
+    mu: Annotated[float | None, typer.Option(help="Timestep shift.", show_default="1.5")] = None,
     quarters: Annotated[
-        float | None, typer.Option(help="Share of canvases of which a quarter is seen. [default: 0.5]")
+        float | None, typer.Option(help="Share of canvases of which a quarter is seen.", show_default="0.5")
     ] = None,
     around: Annotated[
-        float | None, typer.Option(help="Weight of the loss around the page, 0 to 1. [default: 0]")
+        float | None, typer.Option(help="Weight of the loss around the page, 0 to 1.", show_default="0")
     ] = None,
     ranking: Annotated[
-        str | None, typer.Option(help="structure (retrieved) or random references. [default: structure]")
+        str | None, typer.Option(help="structure (retrieved) or random references.", show_default="structure")
     ] = None,
     prompts: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Keeps the prompts' embeddings. [default: within --out]")
+        Path | None, typer.Option(metavar="DIR", help="Keeps the prompts' embeddings.", show_default="within --out")
     ] = None,
-    size: Size = None,
-    batch: Batch = None,
-    rate: Rate = None,
-    warm_up: WarmUp = None,
-    begin: Begin = None,
-    guides: Guides = None,
-    precision: Precision = None,
-    repeat: Repeat = None,
-    accept_licence: Licence = False,
-    minutes: Minutes = None,
-    steps: Steps = None,
-    seed: Seed = 0,
-    device: Device = "auto",
-    again: Again = None,
-    json: Json = False,
 ) -> None:
     """ColorFlow's colour guider and the LoRA of its backbone, on a base model's weights."""
-    own: dict[str, Any] = {
-        "rank": rank,
-        "mu": mu,
-        "quarters": quarters,
-        "around": around,
-        "ranking": ranking,
-        "prompts": prompts,
-    }
-    own |= {"batch": batch, "rate": rate, "warm_up": warm_up, "begin": begin, "guides": guides, "repeat": repeat}
-    own |= {"base": base, "style": style, "size": size, "precision": precision, "accept_licence": accept_licence}
-    _run_colorflow("guider", own, _asked(data, out, minutes, steps, seed, device, again, json))
+    own = {"rank": rank, "mu": mu, "quarters": quarters, "around": around, "ranking": ranking, "prompts": prompts}
+    _run_colorflow("guider", shared | own, asked)
 
 
 @train_app.command()
+@_asking(_every, _colorflow)
 def gsrp(
-    data: Data,
-    out: Out,
-    base: Base,
-    style: Style = "gray",
+    asked: dict[str, Any],
+    shared: dict[str, Any],
     crop: Annotated[
-        int | None, typer.Option(min=0, help="Side of the square that a step sees, pixels; 0: all. [default: 384]")
+        int | None, typer.Option(min=0, help="Side of the square that a step sees, pixels; 0: all.", show_default="384")
     ] = None,
-    edges: Annotated[float | None, typer.Option(help="Weight of the loss on edges. [default: 1]")] = None,
-    size: Size = None,
-    batch: Batch = None,
-    rate: Rate = None,
-    warm_up: WarmUp = None,
-    begin: Begin = None,
-    guides: Guides = None,
-    precision: Precision = None,
-    repeat: Repeat = None,
-    accept_licence: Licence = False,
-    minutes: Minutes = None,
-    steps: Steps = None,
-    seed: Seed = 0,
-    device: Device = "auto",
-    again: Again = None,
-    json: Json = False,
+    edges: Annotated[float | None, typer.Option(help="Weight of the loss on edges.", show_default="1")] = None,
 ) -> None:
     """The fusion network of ColorFlow's refinement, under a base model's VAE."""
-    own: dict[str, Any] = {"crop": crop, "edges": edges, "accept_licence": accept_licence, "precision": precision}
-    own |= {"batch": batch, "rate": rate, "warm_up": warm_up, "begin": begin, "guides": guides, "repeat": repeat}
-    own |= {"base": base, "style": style, "size": size}
-    _run_colorflow("fusion", own, _asked(data, out, minutes, steps, seed, device, again, json))
+    _run_colorflow("fusion", shared | {"crop": crop, "edges": edges}, asked)
 
 
 def _run_colorflow(which: str, own: dict[str, Any], asked: dict[str, Any]) -> None:
@@ -189,29 +181,6 @@ def _run_colorflow(which: str, own: dict[str, Any], asked: dict[str, Any]) -> No
         return checked(GuiderSettings if which == "guider" else FusionSettings, own)
 
     _run(f"training.colorflow.{which}_recipe", asked, settings, COLORFLOW)
-
-
-def _asked(
-    data: Path,
-    out: Path,
-    minutes: float | None,
-    steps: int | None,
-    seed: int,
-    device: str,
-    again: bool | None,
-    json: bool,
-) -> dict[str, Any]:
-    start: Start = "auto" if again is None else "resume" if again else "fresh"
-    return {
-        "data": data,
-        "out": out,
-        "minutes": minutes,
-        "steps": steps,
-        "seed": seed,
-        "device": device,
-        "start": start,
-        "json": json,
-    }
 
 
 def _run(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +17,7 @@ from PIL import Image
 from benchmarks.colour_transfer import colour_transfer
 from benchmarks.scoreboard.chapters import Chapter, Target
 from benchmarks.scoreboard.rows import TRANSFER, Row
-from benchmarks.servers import Pair, start, stop
+from benchmarks.servers import Pair, both
 from panelhue import (
     ColorizeOptions,
     ColorizerClient,
@@ -45,8 +45,7 @@ def png(picture: UInt8[np.ndarray, "..."]) -> bytes:
     return out.getvalue()
 
 
-@contextmanager
-def running(folder: Path, *, workers: int = 2, colorflow: Path | None = None) -> Iterator[Pair]:
+def running(folder: Path, *, workers: int = 2, colorflow: Path | None = None) -> AbstractContextManager[Pair]:
     """Both servers with their data below `folder`, stopped at the end.
 
     Args:
@@ -54,22 +53,14 @@ def running(folder: Path, *, workers: int = 2, colorflow: Path | None = None) ->
         workers: processes of the colouriser.
         colorflow: the folder of the published weights, whose licence the caller has accepted; None: there are none.
     """
-    flags = ["--workers", str(workers)]
+    flags: tuple[str, ...] = ()
     if colorflow is not None:
         folder.mkdir(parents=True, exist_ok=True)
         config = folder / "colorizer.toml"
         models = json.dumps(str(colorflow.resolve()))  # a JSON string is a TOML string
         config.write_text(f'[backend_settings.colorflow]\nmodels = {models}\naccept_licence = "{LICENCE}"\n')
-        flags += ["--config", str(config)]
-    retrieval = start("retrieval-server", folder, "--data", str(folder / "data"))
-    try:
-        colorizer = start("colorizer-server", folder, "--retrieval", retrieval.address, *flags)
-        try:
-            yield Pair(retrieval, colorizer)
-        finally:
-            stop(colorizer)
-    finally:
-        stop(retrieval)
+        flags = ("--config", str(config))
+    return both(folder, *flags, workers=workers)
 
 
 @dataclass(frozen=True)

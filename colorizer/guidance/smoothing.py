@@ -25,43 +25,57 @@ def smooth(
 
     Source: weighted least squares, Farbman et al., SIGGRAPH 2008. Differs: the guide is luma itself, not its logarithm.
     """
-    down, right = (strength * (np.exp(-np.abs(np.diff(guide, axis=a)) / sharpness) + leak)[..., None] for a in (0, 1))
-    own = weight[..., None] + np.float32(1e-6)
+    down, right = (strength * (np.exp(-np.abs(np.diff(guide, axis=a)) / sharpness) + leak) for a in (0, 1))
+    own = weight + np.float32(1e-6)
     diagonal = own.copy()
     diagonal[:-1] += down
     diagonal[1:] += down
     diagonal[:, :-1] += right
     diagonal[:, 1:] += right
-
-    def apply(x: Float32[np.ndarray, "h w c"]) -> Float32[np.ndarray, "h w c"]:
-        y = own * x
-        flow = down * np.diff(x, axis=0)
-        y[1:] += flow
-        y[:-1] -= flow
-        flow = right * np.diff(x, axis=1)
-        y[:, 1:] += flow
-        y[:, :-1] -= flow
-        return np.asarray(y, np.float32)
-
-    x = value.copy()
-    rest = own * value - apply(x)
+    x = np.ascontiguousarray(value.transpose(2, 0, 1))  # each map a block, which is what makes the rounds cheap
+    image, spare = np.empty_like(x), np.empty_like(x)
+    rest = own * x - _coupled(x, own, down, right, image, spare)
     step = rest / diagonal
-    power = _dot(rest, step)
+    power = _dot(rest, step, spare)
     for _ in range(iterations):
-        image = apply(step)
-        size = (power / (_dot(step, image) + 1e-20)).astype(np.float32)
-        x += size * step
-        rest -= size * image
-        fresh = rest / diagonal
-        new = _dot(rest, fresh)
-        step = fresh + (new / (power + 1e-20)).astype(np.float32) * step
+        _coupled(step, own, down, right, image, spare)
+        size = (power / (_dot(step, image, spare) + 1e-20)).astype(np.float32)[:, None, None]
+        x += np.multiply(size, step, out=spare)
+        rest -= np.multiply(size, image, out=image)
+        fresh = np.divide(rest, diagonal, out=image)
+        new = _dot(rest, fresh, spare)
+        step *= (new / (power + 1e-20)).astype(np.float32)[:, None, None]
+        step += fresh
         power = new
-    return x
+    return np.ascontiguousarray(x.transpose(1, 2, 0))
 
 
-def _dot(a: Float32[np.ndarray, "h w c"], b: Float32[np.ndarray, "h w c"]) -> Float64[np.ndarray, " c"]:
-    total: Float64[np.ndarray, " c"] = (a * b).sum(axis=(0, 1), dtype=np.float64)
-    return total
+def _coupled(
+    x: Float32[np.ndarray, "c h w"],
+    own: Float32[np.ndarray, "h w"],
+    down: Float32[np.ndarray, "k w"],
+    right: Float32[np.ndarray, "h m"],
+    out: Float32[np.ndarray, "c h w"],
+    spare: Float32[np.ndarray, "c h w"],
+) -> Float32[np.ndarray, "c h w"]:
+    """The system's matrix times `x`, in `out`; `spare` is written over."""
+    np.multiply(own, x, out=out)
+    flow = np.subtract(x[:, 1:], x[:, :-1], out=spare[:, 1:])
+    flow *= down
+    out[:, 1:] += flow
+    out[:, :-1] -= flow
+    flow = np.subtract(x[:, :, 1:], x[:, :, :-1], out=spare[:, :, 1:])
+    flow *= right
+    out[:, :, 1:] += flow
+    out[:, :, :-1] -= flow
+    return out
+
+
+def _dot(
+    a: Float32[np.ndarray, "c h w"], b: Float32[np.ndarray, "c h w"], spare: Float32[np.ndarray, "c h w"]
+) -> Float64[np.ndarray, " c"]:
+    """Sums of products, map by map; `spare` is written over."""
+    return np.asarray(np.multiply(a, b, out=spare).reshape(len(a), -1).sum(axis=1, dtype=np.float64))
 
 
 def even_out(

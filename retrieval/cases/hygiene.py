@@ -102,7 +102,7 @@ class HygieneCases(Core):
     @asynccontextmanager
     async def _room(self, series_id: str, rows: Callable[[PoolState], int]) -> AsyncIterator[None]:
         """Room in the budget for so many vectors of a pool and for its references, until the block ends."""
-        view = await self._reading(series_id, self._catalog.view, series_id)
+        view = await self._view(series_id)
         size = view.pool.references * REFERENCE_BYTES + 4 * view.series.space.dim * rows(view.pool)
         async with self._residency.beside(size):
             yield

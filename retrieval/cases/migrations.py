@@ -64,7 +64,7 @@ class MigrationCases(Core):
                 self._continue_migration(series_id)
 
     async def _series_of(self, series_id: str) -> Series:
-        return (await self._reading(series_id, self._catalog.view, series_id)).series
+        return (await self._view(series_id)).series
 
     def _continue_migration(self, series_id: str) -> None:
         if series_id not in self._migrating:
@@ -124,23 +124,21 @@ class MigrationCases(Core):
                 reason="EMBEDDING_SPACE_CHANGED",
             )
         target = replace(series, embedder=migration.embedder, space=migration.space, patches=migration.database)
-        await self._embed_lacking(target, await self._reading(series_id, self._catalog.lacking, series_id))
+        await self._embed(target, await self._reading(series_id, self._catalog.lacking, series_id))
         return await self._switch(series_id, target)
 
-    async def _embed_lacking(self, target: Series, lacking: Sequence[int]) -> None:
-        known, _ = await self._reading(target.id, self._catalog.known, target.id)
-        await self._embed(target, [known[sequence] for sequence in lacking if sequence in known])
-
-    async def _embed(self, target: Series, references: Sequence[Reference]) -> None:
-        """Stores the vectors of the references in the new space; those that cannot be embedded are left for later.
+    async def _embed(self, target: Series, lacking: Sequence[int]) -> None:
+        """Stores the vectors of references in the new space, by sequence number; what cannot be embedded is left.
 
         Raises:
             ServiceError, RemoteError: the last problem that was met, when everything else is done.
         """
         problem: Exception | None = None
-        for first in range(0, len(references), BATCH):
+        for first in range(0, len(lacking), BATCH):
+            some = lacking[first : first + BATCH]
+            references = await self._reading(target.id, self._catalog.numbered, target.id, some)
             turn = asyncio.Semaphore(self.settings.workers)
-            work = [self._embedded(target, one, turn) for one in references[first : first + BATCH]]
+            work = [self._embedded(target, one, turn) for one in references]
             results = await asyncio.gather(*work)
             done = [result for result in results if isinstance(result, tuple)]
             problem = next((result for result in results if isinstance(result, Exception)), problem)
@@ -184,7 +182,7 @@ class MigrationCases(Core):
             while lacking := await self._changing(pool, pool.switch, target, prepared):
                 if prepared is not None and lacking[0] < max(prepared.source.sequences, default=0):
                     return False  # a row behind later ones would come after them among equals: it is read anew
-                await self._embed_lacking(target, lacking)
+                await self._embed(target, lacking)
         self._residency.unload_past(series_id)
         if prepared is None or self._residency.published(series_id) is None:
             self._residency.unload(series_id)

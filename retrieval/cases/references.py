@@ -44,7 +44,7 @@ class ReferenceCases(Core):
             NotFound: NO_SUCH_SERIES.
             FailedState: its embedder has changed or cannot be loaded, or it takes ready-made vectors only.
         """
-        await self._embedding.check((await self._reading(series_id, self._catalog.view, series_id)).series)
+        await self._embedding.check((await self._view(series_id)).series)
 
     async def add(self, series_id: str, draft: Draft, data: bytes, caller: str = "") -> Added:
         """The picture stored, synced and visible to the next search; or found to be there already.
@@ -65,7 +65,7 @@ class ReferenceCases(Core):
         reference_id = hashlib.sha256(data).hexdigest()
         known = await self._reading(series_id, self._catalog.find, series_id, reference_id)
         if known is not None:
-            generation = (await self._reading(series_id, self._catalog.view, series_id)).pool.generation
+            generation = (await self._view(series_id)).pool.generation
             return Added(known, False, generation, Timing(total_ns=time.perf_counter_ns() - start))
         self._quotas.check(caller, 1, len(data))
         try:
@@ -85,7 +85,7 @@ class ReferenceCases(Core):
         """What became of a picture, and the notes on it; embedded again where its series has a new space meanwhile."""
         generated = draft.provenance.origin == GENERATED  # a modest back-end's pages would pass for grey ones
         for attempt in range(SPACE_ATTEMPTS):
-            series = (await self._reading(series_id, self._catalog.view, series_id)).series
+            series = (await self._view(series_id)).series
             await self._embedding.check(series)
             prepared, timing = await self._embedding.reference(series, data, muted=generated)
             storing = time.perf_counter_ns()
@@ -113,7 +113,7 @@ class ReferenceCases(Core):
             Overloaded: DISK_FULL, MAP_FULL or QUOTA_EXCEEDED; nothing was stored.
         """
         start = time.perf_counter_ns()
-        series = (await self._reading(series_id, self._catalog.view, series_id)).series
+        series = (await self._view(series_id)).series
         check_space(series, space_id)
         made = await self._off(_made, series, items)
         good = [one for one in made if isinstance(one, NewReference)]
@@ -132,7 +132,7 @@ class ReferenceCases(Core):
         timing = Timing(store_ns=end - storing, total_ns=end - start)
         results = iter(stored)
         answers = [_answer(next(results), timing) if isinstance(one, NewReference) else one for one in made]
-        return answers, (await self._reading(series_id, self._catalog.view, series_id)).pool.generation
+        return answers, (await self._view(series_id)).pool.generation
 
     async def get_reference(self, series_id: str, reference_id: str) -> Reference:
         """One reference without its pixels.

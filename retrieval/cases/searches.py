@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -98,9 +99,7 @@ class SearchCases(Core):
             NotFound, CorruptData, FailedState: it is not there, or cannot be read.
         """
         view = self._residency.published(series_id)
-        return (
-            view.series if view is not None else (await self._reading(series_id, self._catalog.view, series_id)).series
-        )
+        return view.series if view is not None else (await self._view(series_id)).series
 
     async def _find(self, series: Series, vectors: Float32[np.ndarray, "q dim"], options: SearchOptions) -> Found:
         """The hits of unit vectors of the series' space, which may be another one by now."""
@@ -126,7 +125,7 @@ class SearchCases(Core):
         past = past or bool(options.as_of and (now is None or now.generation != options.as_of))
         as_of = options.as_of if past else 0
         if past:  # what was purged since must not answer out of memory
-            check_history((await self._reading(series.id, self._catalog.view, series.id)).pool, as_of)
+            check_history((await self._view(series.id)).pool, as_of)
         async with self._residency.using(series.id, as_of) as held:
             view = held if held is not None else await self._streamed(series.id, as_of)
             if not options.as_of or view.generation == options.as_of:
@@ -139,14 +138,19 @@ class SearchCases(Core):
         """A pool that does not fit into memory, to be searched in the store."""
         return await self._reading(series_id, self._residency.pool(series_id, as_of).streamed)
 
-    async def show(self, series_id: str, wanted: Wanted, max_side: int) -> Shown:
-        """A picture that hits point to.
+    def get_ready_to_show(self) -> None:
+        """Begins what `show` needs: to be called where pictures will be asked for soon."""
+        self._gallery.wake()
+
+    async def show(self, series_id: str, wanted: Wanted, max_side: int, beside: Sequence[Wanted] = ()) -> Shown:
+        """A picture that hits point to; `beside`: what will be asked for soon.
 
         Raises:
             Conflict: REFERENCE_GONE, it was removed since.
-            FailedState: REFERENCE_SIZE_WRONG, it was imported with a size that its picture does not have.
+            FailedState: REFERENCE_SIZE_WRONG, it was imported with a size that its picture does not have;
+                REFERENCE_UNREADABLE, with something that is no picture.
         """
-        return await self._reading(series_id, self._gallery.show, series_id, wanted, max_side)
+        return await self._gallery.show(series_id, wanted, max_side, beside)
 
 
 def _spent(embedding: Timing, search: Timing, start_ns: int) -> Timing:

@@ -97,7 +97,7 @@ class SeriesCases(MigrationCases):
         Raises:
             NotFound: NO_SUCH_SERIES.
         """
-        return await self._reading(series_id, self._catalog.view, series_id)
+        return await self._view(series_id)
 
     async def list_series(self, after: str, limit: int) -> tuple[list[SeriesView], bool]:
         """At most `limit` series behind the id `after`, and whether there are more."""

@@ -27,7 +27,13 @@ class UpkeepCases(MigrationCases):
 
     @property
     def _snapshots(self) -> Snapshots:
-        return Snapshots(self._catalog, keep=self.settings.snapshots_kept, seconds=self.settings.snapshot_seconds)
+        return Snapshots(
+            self._catalog,
+            keep=self.settings.snapshots_kept,
+            seconds=self.settings.snapshot_seconds,
+            inspectors=self._inspectors,
+            check=self._stop.check,
+        )
 
     # -- memory
 
@@ -50,7 +56,7 @@ class UpkeepCases(MigrationCases):
             raise InvalidInput("tier must be memory or gpu, got disk", reason="INVALID_TIER")
         if tier == "gpu" and not self._residency.has_gpu:
             raise FailedState("tier gpu needs a GPU that FAISS can use, and a budget for it", reason="NO_GPU")
-        await self._reading(series_id, self._catalog.view, series_id)
+        await self._view(series_id)
         if prefetch:
             return self._residency.prefetch(series_id, gpu=tier == "gpu", pin=pin)
         return await self._residency.load(series_id, gpu=tier == "gpu", pin=pin)
@@ -61,7 +67,7 @@ class UpkeepCases(MigrationCases):
         Raises:
             NotFound: NO_SUCH_SERIES.
         """
-        await self._reading(series_id, self._catalog.view, series_id)
+        await self._view(series_id)
         return self._residency.unload(series_id)
 
     async def residents(self, limit: int) -> tuple[list[Resident], int]:
@@ -79,15 +85,15 @@ class UpkeepCases(MigrationCases):
             pool = self._residency.pool(series_id)
         await self._renewed(pool)  # not while it is used: who waits for room must not be in the way of others
         async with self._residency.using(series_id):
-            await self._long_run(lambda _: pool.approximate())
+            await self._long_run(lambda _: pool.approximate(self._stop.check))
             kind, recall, note = pool.serving
         self._residency.counted(series_id)
-        view = await self._reading(series_id, self._catalog.view, series_id)
+        view = await self._view(series_id)
         return Reindexed(view.pool.patches, kind, recall, note)
 
     async def _renewed(self, pool: Pool) -> int:
         """Rows of removed references that left the memory with an index made anew; 0 where there is no room for two."""
-        view = await self._reading(pool.series_id, self._catalog.view, pool.series_id)
+        view = await self._view(pool.series_id)
         async with self._residency.set_aside(pool.series_id, expected_bytes(view.series, view.pool)) as room:
             if not room:
                 return 0
@@ -112,7 +118,7 @@ class UpkeepCases(MigrationCases):
         if drop_history:
             self._residency.unload_past(series_id)
         rows = await self._compact(pool) + await self._renewed(pool)
-        await self._long_run(lambda _: compact_file(self._catalog, series_id))
+        await self._long_run(lambda _: compact_file(self._catalog, series_id, self._inspectors))
         after = await self._reading(series_id, self._catalog.disk_bytes, series_id)
         return Compacted(before, after, rows, dropped)
 
@@ -192,7 +198,7 @@ class UpkeepCases(MigrationCases):
         target = folder / check_name(name or name_of_time(time.time_ns()), "a backup's name")
 
         def steps() -> Generator[BackedUp, None, None]:
-            yield from back_up(self._catalog, target)
+            yield from back_up(self._catalog, target, self._inspectors)
 
         async with aclosing(self._steps(steps())) as told:
             async for step in told:
@@ -206,7 +212,7 @@ class UpkeepCases(MigrationCases):
         """
 
         def steps() -> Generator[Finding | CheckProgress, None, None]:
-            yield from check_series(self._catalog, series_id)
+            yield from check_series(self._catalog, series_id, self._inspectors)
 
         progress, findings = CheckProgress(), 0
         async with aclosing(self._steps(steps())) as told:

@@ -9,7 +9,7 @@ What it finds gets its final score as everything else does.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -22,6 +22,7 @@ from retrieval.index.structures import Kind, Structure, build
 from retrieval.index.tally import Tally, half_error
 
 LEAST_SHARE = 0.1  # of the covered rows; where fewer pass, the exact search is at least as fast
+PIECE = 1024  # rows that a structure takes at a time: a graph of millions needs a second for them
 SHORTLIST = 4  # candidates per row wanted, of which the final scores decide
 
 
@@ -114,8 +115,10 @@ class Approximate:
         return margin
 
 
-def cover(kind: Kind, segments: tuple[Segment, ...], seed: int) -> Approximate:
-    """A structure over the rows of some segments, with the least effort; not measured yet.
+def cover(
+    kind: Kind, segments: tuple[Segment, ...], seed: int, check: Callable[[], None] = lambda: None
+) -> Approximate:
+    """A structure over the rows of some segments, with the least effort; not measured yet. `check` may end it.
 
     Raises:
         FailedState: as `structures.build`.
@@ -124,9 +127,11 @@ def cover(kind: Kind, segments: tuple[Segment, ...], seed: int) -> Approximate:
 
     def pieces() -> Iterator[Float32[np.ndarray, "_ dim"]]:
         for segment in segments:
-            yield decoded(segment, 0, segment.rows)
+            for first in range(0, segment.rows, PIECE):
+                check()
+                yield decoded(segment, first, min(first + PIECE, segment.rows))
 
-    structure = build(kind, pieces, sum(counts), segments[0].columns.vectors.shape[1], seed)
+    structure = build(kind, pieces, sum(counts), segments[0].columns.vectors.shape[1], seed, check)
     return Approximate(
         kind, structure, structure.efforts[0], tuple(weakref.ref(segment) for segment in segments),
         np.cumsum([0, *counts[:-1]]), sum(counts),

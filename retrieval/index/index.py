@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -147,14 +147,17 @@ class Index:
                 self._published = replace(self._published, blocks=())
         return sum(block.bytes for block in blocks)
 
-    def approximate(self, kind: Kind, *, floor: float = FLOOR, k: int = 10, queries: int = 64, seed: int = 0) -> Recall:
+    def approximate(
+        self, kind: Kind, *, floor: float = FLOOR, k: int = 10, queries: int = 64, seed: int = 0,
+        check: Callable[[], None] = lambda: None,
+    ) -> Recall:  # fmt: skip
         """Builds an approximate search over the sealed segments and lets it serve; what was measured of it.
 
         Rows that come later are searched exactly beside it; call it again when they have become many. Searches and
         appends go on meanwhile. The arguments and errors are those of `recall.measured`; after an error the search
         stays as it was.
         """
-        made = measured(self._published, kind, floor=floor, k=k, queries=queries, seed=seed)
+        made = measured(self._published, kind, floor=floor, k=k, queries=queries, seed=seed, check=check)
         assert made.recall is not None
         with self._publishing:
             self._published = replace(self._published, approximate=made)

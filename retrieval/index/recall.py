@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -21,8 +21,9 @@ WIDTHS = (0.75, 0.5, 0.25, 0.12)  # shares of the rows below a bound on chapters
 
 
 def measured(
-    snapshot: Snapshot, kind: Kind, *, floor: float = FLOOR, k: int = 10, queries: int = 64, seed: int = 0
-) -> Approximate:
+    snapshot: Snapshot, kind: Kind, *, floor: float = FLOOR, k: int = 10, queries: int = 64, seed: int = 0,
+    check: Callable[[], None] = lambda: None,
+) -> Approximate:  # fmt: skip
     """An approximate search of the snapshot's sealed segments, of as little effort as reaches the floor.
 
     Args:
@@ -32,6 +33,7 @@ def measured(
         k: rows wanted.
         queries: how many are tried per bound; own rows with some noise.
         seed: of the structure, the queries and the noise.
+        check: called between steps; ends it by raising.
 
     Raises:
         FailedState: RECALL_TOO_LOW, no effort is enough, the message names the best figure;
@@ -43,13 +45,13 @@ def measured(
         raise FailedState(
             f"an approximate index needs a full segment, got {snapshot.rows} rows in none", reason="INDEX_TOO_SMALL"
         )
-    made = cover(kind, snapshot.sealed, seed)
+    made = cover(kind, snapshot.sealed, seed, check)
     exact = replace(snapshot, open=None, approximate=None)
     trial = own_queries(snapshot.sealed, queries, seed)
     best = 0.0
     for effort in made.structure.efforts:
         candidate = made.with_effort(effort)
-        recall = measure_recall(exact, candidate, trial, k)
+        recall = measure_recall(exact, candidate, trial, k, check)
         if recall.least >= floor:
             return replace(candidate, recall=recall)
         best = max(best, recall.least)
@@ -60,11 +62,15 @@ def measured(
     )
 
 
-def measure_recall(exact: Snapshot, candidate: Approximate, queries: Float32[np.ndarray, "q dim"], k: int) -> Recall:
-    """The share of the true best `k` rows that it finds, without a bound and under several of them."""
+def measure_recall(
+    exact: Snapshot, candidate: Approximate, queries: Float32[np.ndarray, "q dim"], k: int,
+    check: Callable[[], None] = lambda: None,
+) -> Recall:  # fmt: skip
+    """The share of the true best `k` rows that it finds, without a bound and under several; `check` may end it."""
     approximate = replace(exact, approximate=candidate)
     figures = []
     for passing in (None, *chapter_bounds(exact.sealed)):
+        check()
         truth = exact.search(queries, k, passing)
         found = approximate.search(queries, k, passing)
         there = truth.numbers >= 0

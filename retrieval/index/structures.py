@@ -34,8 +34,12 @@ class Structure(Protocol):
         ...
 
 
-def build(kind: Kind, rows: Rows, count: int, dim: int, seed: int) -> Structure:
+def build(
+    kind: Kind, rows: Rows, count: int, dim: int, seed: int, check: Callable[[], None] = lambda: None
+) -> Structure:
     """A structure over `count` rows; the same one for the same rows and seed. It keeps them in float16.
+
+    `check` is called between the steps of the training, and ends it by raising; so may `rows`.
 
     Raises:
         FailedState: INDEX_KIND_UNAVAILABLE, this FAISS or this machine has no such kind.
@@ -43,10 +47,11 @@ def build(kind: Kind, rows: Rows, count: int, dim: int, seed: int) -> Structure:
     Cost: in the calling thread alone, so that a server goes on serving; for "ivf" some 1,600 · count · dim
     multiply-adds to train and 2 · count^1.5 · dim to fill, for "hnsw" a search of the graph per row.
     """
-    kinds: dict[str, Callable[[Rows, int, int, int], Structure]] = {
-        "ivf": Ivf, "hnsw": Hnsw, "gpu_ivf": GpuIvf, "cagra": lambda rows, _count, dim, _seed: Cagra(rows, dim),
-    }  # fmt: skip
-    return kinds[kind](rows, count, dim, seed)
+    if kind == "cagra":
+        return Cagra(rows, dim)
+    if kind == "hnsw":
+        return Hnsw(rows, count, dim, seed)
+    return (Ivf if kind == "ivf" else GpuIvf)(rows, count, dim, seed, check)
 
 
 def unavailable(kind: str, why: str) -> FailedState:
@@ -72,7 +77,7 @@ class Ivf:
 
     masks = True
 
-    def __init__(self, rows: Rows, count: int, dim: int, seed: int) -> None:
+    def __init__(self, rows: Rows, count: int, dim: int, seed: int, check: Callable[[], None]) -> None:
         faiss = load_faiss()
         self._lists = max(1, min(int(2 * count**0.5), count // LIST_ROWS))
         self.efforts = _doubled(self._lists)
@@ -81,7 +86,13 @@ class Ivf:
             centres, dim, self._lists, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT, False
         )
         index.cp.seed = seed + 1  # FAISS takes a negative one for none
-        index.train(_sample(rows, count, LIST_ROWS * self._lists, seed))
+        sample = _sample(rows, count, LIST_ROWS * self._lists, seed)
+        steps, index.cp.niter = index.cp.niter, 1  # one at a time: FAISS cannot be stopped in the middle
+        clusters = faiss.Clustering(dim, self._lists, index.cp)
+        for _ in range(steps):
+            check()
+            clusters.train(sample, centres)  # goes on from its own centres
+        index.train(sample)  # nothing is left to learn; FAISS asks for it
         for piece in rows():
             index.add(piece)
         self._index, self._centres = index, centres  # FAISS does not own the centres
@@ -127,10 +138,10 @@ class GpuIvf:
 
     masks = False  # plain faiss-gpu ignores selectors without a word
 
-    def __init__(self, rows: Rows, count: int, dim: int, seed: int) -> None:
+    def __init__(self, rows: Rows, count: int, dim: int, seed: int, check: Callable[[], None]) -> None:
         if not gpu_count():
             raise unavailable("gpu_ivf", "expected a GPU that FAISS can use, got none")
-        faiss, host = load_faiss(), Ivf(rows, count, dim, seed)
+        faiss, host = load_faiss(), Ivf(rows, count, dim, seed, check)
         self.efforts = tuple(effort for effort in host.efforts if effort <= 2048)  # FAISS's own limit
         self._lock = threading.Lock()
         self._resources = faiss.StandardGpuResources()

@@ -92,6 +92,9 @@ class Ground:
             script = programs / name
             script.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {words}"$@"\n')
             script.chmod(0o755)
+        for name in ("pip", "uv"):  # whichever a document says to type must not reach the environment of the tests
+            (programs / name).write_text("#!/bin/sh\necho 'not in a test' >&2\nexit 1\n")
+            (programs / name).chmod(0o755)
         (programs / "activate").write_text(f'PATH="{programs}:$PATH"\n')
         self.environment = {
             **os.environ,

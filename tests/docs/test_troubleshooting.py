@@ -68,6 +68,12 @@ def test_messages_that_are_not_provoked_are_in_the_code() -> None:
     assert all(any(message.startswith(one) for message in MESSAGES) for one in NOT_PRODUCED)
 
 
+def test_typing_leaves_the_environment_of_the_tests_alone(tmp_path: Path) -> None:
+    ground = Ground(tmp_path, "127.0.0.1:1", "127.0.0.1:1")
+    assert all(ground.type(f"{name} --version").returncode for name in ("pip", "uv", ".venv/bin/pip"))
+    assert all(listed(command, NOT_RUN) for command in commands(GUIDE) if "pip " in command)
+
+
 def test_the_commands_run(ground: Ground) -> None:
     with RetrievalClient(ground.retrieval) as pools, contextlib.suppress(AlreadyExists):
         pools.create_series("tale")

@@ -7,19 +7,21 @@ import hashlib
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from concurrent import futures
-from contextlib import aclosing, closing
+from contextlib import aclosing, closing, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 from google.protobuf.any_pb2 import Any as Packed
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
+from panelhue import types as t
 from panelhue.colorizer.v1 import colorizer_pb2 as colorizer
 from panelhue.colorizer.v1 import colorizer_pb2_grpc as colorizer_grpc
 from panelhue.colorizer_client import AsyncColorizerClient, ColorizerClient
 from panelhue.common.v1 import common_pb2 as common
+from panelhue.retries import Retry, Retrying
 from panelhue.retrieval.v1 import retrieval_pb2 as retrieval
 from panelhue.retrieval.v1 import retrieval_pb2_grpc as retrieval_grpc
 from panelhue.retrieval_client import AsyncRetrievalClient, RetrievalClient
@@ -152,15 +154,20 @@ class Server(retrieval_grpc.RetrievalServiceServicer, colorizer_grpc.ColorizerSe
         yield colorizer.ColorizePagesResponse(result=colorizer.PageResult(page_key=key, sha256=digest))
 
 
-def serve(script: Script) -> tuple[grpc.Server, str]:
-    """A server that does what the script says, and its address."""
+@contextmanager
+def serving(script: Script) -> Iterator[str]:
+    """The address of a server that does what the script says."""
     server = grpc.server(futures.ThreadPoolExecutor(8))
     servicer = Server(script)
     retrieval_grpc.add_RetrievalServiceServicer_to_server(servicer, server)
     colorizer_grpc.add_ColorizerServiceServicer_to_server(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    return server, f"127.0.0.1:{port}"
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        script.ended.set()
+        server.stop(None).wait()
 
 
 class Blocking:
@@ -215,3 +222,20 @@ class Asyncio:
             return found
 
         return asyncio.run(asked())
+
+
+Kind: TypeAlias = Blocking | Asyncio
+QUICK = Retry(attempts=3, first=0.01)
+
+
+def hooked(**numbers: Any) -> tuple[Retry, list[Retrying]]:
+    told: list[Retrying] = []
+    return Retry(**{"attempts": 3, "first": 0.01, **numbers}, on_retry=told.append), told
+
+
+def pages(*keys: str) -> list[t.PageFile]:
+    return [t.PageFile(key, f"data of {key}".encode()) for key in keys]
+
+
+def ends(events: list[t.Event]) -> list[tuple[str, str]]:
+    return [(event.key, type(event).__name__) for event in events if isinstance(event, t.Finished | t.Failed)]

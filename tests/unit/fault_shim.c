@@ -30,6 +30,12 @@
 volatile int fault_mode, fault_die_at, fault_events;
 char fault_journal[4096];
 
+/* A process that a steered one starts begins with the mode that FAULT_MODE says. */
+__attribute__((constructor)) static void begin(void) {
+    const char *mode = getenv("FAULT_MODE");
+    if (mode) fault_mode = atoi(mode);
+}
+
 static int is_store(int fd) {
     char link[64], path[4096];
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);

@@ -11,11 +11,16 @@ import struct
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
 
+from retrieval.backup import back_up
 from retrieval.catalog import Catalog
+from retrieval.compaction import compact_file
+from retrieval.inspector import Inspector
+from retrieval.snapshots import Snapshots
 from retrieval.types import Draft, NewReference, Prepared, Series, Space, StoredPatches
 from serving.errors import Overloaded, ServiceError, Unavailable
 
@@ -31,9 +36,8 @@ def setting(name: str) -> ctypes.c_int:
 
 
 def item(number: int) -> NewReference:
-    vectors = np.full((5, 4), number, np.float32)
-    data = b"picture %d" % number * 300
-    return NewReference(Draft(), data, Prepared(9, 9, "image/png", vectors, np.zeros((5, 4), np.int32)))
+    vectors, boxes = np.full((5, 4), 0.5, np.float32), np.tile(np.asarray([0, 0, 9, 9], np.int32), (5, 1))
+    return NewReference(Draft(), b"picture %d" % number * 300, Prepared(9, 9, "image/png", vectors, boxes))
 
 
 def id_of(number: int) -> str:
@@ -98,6 +102,52 @@ def stuck(folder: Path) -> None:
     assert whole(catalog) == {0, 1}
     assert setting("fault_events").value > before  # it was written once more, and synced, before it was shown
     catalog.close()
+
+
+def copies(folder: Path) -> None:
+    """Copies that meet a full disk, here or in the process that copies, leave nothing behind and change nothing."""
+    catalog = Catalog(folder / "data", min_free_bytes=0)
+    catalog.create(SERIES)
+    catalog.add_many("s", [item(0), item(1)])
+    with Inspector() as inspector:
+        Snapshots(catalog, inspectors=lambda: nullcontext(inspector)).create("s", "good")
+    before = catalog.view("s")
+    setting("fault_mode").value, os.environ["FAULT_MODE"] = FULL, str(FULL)  # that of the process that copies
+    with Inspector() as inspector:
+        for name, call in copying(catalog, folder / "backups", inspector).items():
+            try:
+                call()
+            except Overloaded as error:
+                refused = error.reason
+            else:
+                raise AssertionError(f"{name}: there was no room")
+            assert refused == "DISK_FULL", name
+            assert (whole(catalog), catalog.view("s"), catalog.ids()) == ({0, 1}, before, ["s"]), name
+            assert not list(catalog.folder.trash.iterdir()), name
+            assert not list(folder.glob("backups/*")), name
+    assert [info.name for info in Snapshots(catalog).known()] == ["good"]
+    setting("fault_mode").value, os.environ["FAULT_MODE"] = NONE, str(NONE)
+    with Inspector() as inspector:
+        for call in copying(catalog, folder / "backups", inspector).values():
+            call()
+    assert (whole(catalog), catalog.ids()) == ({0, 1}, ["s", "t"])
+    catalog.close()
+
+
+def copying(catalog: Catalog, backups: Path, inspector: Inspector) -> dict[str, Callable[[], object]]:
+    """Everything that copies a series."""
+
+    def lent() -> AbstractContextManager[Inspector]:
+        return nullcontext(inspector)
+
+    snapshots = Snapshots(catalog, inspectors=lent)
+    return {
+        "snapshot": lambda: snapshots.create("s", "another"),
+        "restore": lambda: snapshots.restore("s", "good", replacing=True),
+        "another series": lambda: snapshots.restore("s", "good", into="t"),
+        "compaction": lambda: compact_file(catalog, "s", lent),
+        "backup": lambda: list(back_up(catalog, backups / "one", lent)),
+    }
 
 
 # -- kills
@@ -217,6 +267,8 @@ if __name__ == "__main__":
     place, scene = Path(sys.argv[2]), sys.argv[3]
     if scene == "kills":
         kills(place, float(sys.argv[4]))
+    elif scene == "copies":
+        copies(place)
     elif scene == "stuck":
         stuck(place / "data")
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
+import threading
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import replace
 
@@ -17,10 +18,12 @@ import retrieval.loaded
 from retrieval.catalog import Catalog
 from retrieval.config import RetrievalSettings
 from retrieval.engine import Engine
+from retrieval.folder import DataFolder
 from retrieval.pool import Pool
 from retrieval.types import Added, Draft, Page, ReferenceChange, SearchOptions, SeriesDraft, Space
-from serving.errors import FailedState
+from serving.errors import AlreadyExists, FailedState, Unavailable
 from tests.unit.engine_model import id_of, import_item
+from tests.unit.pools import filled, series
 
 DIM = 8
 SPACE = Space("", "m", "", "", "native", DIM, False)
@@ -90,6 +93,39 @@ def test_every_answer_is_of_the_generation_that_it_names(tmp_path, monkeypatch):
     for found in answers:
         assert {hit.reference.id for hit in found.hits} == members[found.generation]  # all of it, nothing else
         assert found.candidates == 2 * len(members[found.generation])
+
+
+def test_searches_of_a_pool_that_is_unloaded_all_the_time_find_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr(retrieval.loaded, "SEGMENT_ROWS", 16)
+    queries, answers = np.random.default_rng(2).standard_normal((2, DIM)).astype(np.float32), []
+
+    async def look(engine, done):
+        while not done.is_set():
+            found = await engine.search("s", queries, SearchOptions(9))
+            answers.append([(hit.query, hit.score, hit.reference.id) for hit in found.hits])
+
+    async def work():
+        async with opened(tmp_path) as engine:
+            await engine.create_series(SeriesDraft(id="s", embedder="vectors", space=SPACE))
+            rng = np.random.default_rng(1)
+            items = [
+                import_item(b"%d" % n, Draft(), rng.standard_normal((2, DIM)).astype(np.float32)) for n in range(300)
+            ]
+            await engine.import_references("s", "", items)
+            done = asyncio.Event()
+            lookers = [asyncio.create_task(look(engine, done)) for _ in range(4)]
+            for _ in range(40):
+                before = len(answers)
+                while len(answers) == before:
+                    await engine.unload_series("s")
+            done.set()
+            await asyncio.gather(*lookers)
+            await engine.unload_series("s")
+            assert engine.index_bytes == 0
+
+    asyncio.run(work())
+    assert len(answers[0]) == 18
+    assert all(answer == answers[0] for answer in answers)
 
 
 def test_what_was_acknowledged_is_in_the_next_answer(tmp_path):
@@ -171,8 +207,12 @@ def test_a_migration_ends_with_the_vectors_that_its_embedder_gives(tmp_path, mon
 
 
 def test_a_migration_under_steady_additions_reads_the_pool_once(tmp_path, monkeypatch):
-    real_switch, real_block = Pool.switch, Catalog.block
-    late, sequences = [5, 6, 7], []
+    real_switch, real_block, real_known = Pool.switch, Catalog.block, Catalog.known
+    late, sequences, knowing = [5, 6, 7], [], []
+
+    def known(self, *args):
+        knowing.append(args)
+        return real_known(self, *args)
 
     def block(self, *args):
         found = real_block(self, *args)
@@ -198,10 +238,12 @@ def test_a_migration_under_steady_additions_reads_the_pool_once(tmp_path, monkey
             await engine.load_series("s", "memory")
             monkeypatch.setattr(Pool, "switch", switch)
             monkeypatch.setattr(Catalog, "block", block)
+            monkeypatch.setattr(Catalog, "known", known)
             await engine.migrate_series("s", "wide")
             while (await engine.get_series("s")).series.migration is not None:
                 await asyncio.sleep(0.01)
             assert not late
+            assert len(knowing) == 2  # all records: to read the pool, and to bring it up to date at the end
             assert sorted(sequences) == list(range(1, 9))
             found = await engine.retrieve("s", Page(picture(2)), SearchOptions(99))
             assert {hit.reference.chapter for hit in found.found.hits} == set(range(8))
@@ -281,11 +323,11 @@ def test_a_cancelled_migration_leaves_the_series_as_it_was(tmp_path):
 
 
 @pytest.mark.parametrize("leaving", [False, True], ids=["callers that wait", "callers that go"])
-def test_a_series_that_is_held_up_holds_no_other_one_up(tmp_path, leaving):
+def test_series_that_are_held_up_hold_no_other_one_up(tmp_path, leaving):
     async def work():
         async with opened(tmp_path) as engine:
-            ids = {}
-            for name in ("slow", "other"):
+            ids, slow = {}, ("slow", "slower", "slowest")
+            for name in (*slow, "other"):
                 await engine.create_series(SeriesDraft(id=name, embedder="vectors", space=SPACE))
                 item = import_item(name.encode(), Draft(), np.ones((1, DIM), np.float32))
                 ((added,), _) = await engine.import_references(name, "", [item])
@@ -294,21 +336,94 @@ def test_a_series_that_is_held_up_holds_no_other_one_up(tmp_path, leaving):
             def change(name):
                 return engine.update_reference(name, ids[name], ReferenceChange(frozenset({"tags"}), tags=("t",)))
 
-            pool = engine._residency.pool("slow")  # kept, as whoever uses it keeps it
-            with pool._lock, ExitStack() as held:  # as a load does
-                waiting = [asyncio.ensure_future(change("slow")) for _ in range(20)]
+            def reads():
+                return [asyncio.ensure_future(engine.get_reference(name, ids[name])) for name in slow * 20]
+
+            pools = [engine._residency.pool(name) for name in slow]  # kept, as whoever uses them keeps them
+            with ExitStack() as loads, ExitStack() as held:
+                for pool in pools[:2]:
+                    loads.enter_context(pool._lock)  # as a load does, of which there are two at a time
+                waiting = [asyncio.ensure_future(change(name)) for name in slow[:2] * 20]
                 await asyncio.wait_for(change("other"), 30)
-                await asyncio.to_thread(held.enter_context, engine._catalog.replacing("slow"))  # as a compaction does
-                waiting += [asyncio.ensure_future(engine.get_reference("slow", ids["slow"])) for _ in range(20)]
+                for name in slow:  # as compactions do
+                    await asyncio.to_thread(held.enter_context, engine._catalog.replacing(name))
+                waiting += [*reads(), asyncio.ensure_future(change(slow[2]))]
                 await asyncio.wait_for(change("other"), 30)
                 for one in waiting if leaving else ():
                     one.cancel()
-                more = [asyncio.ensure_future(engine.get_reference("slow", ids["slow"])) for _ in range(20)]
+                more = reads()
                 await asyncio.wait_for(change("other"), 30)
                 assert not any(one.done() and not one.cancelled() for one in (*waiting, *more))
             results = await asyncio.wait_for(asyncio.gather(*waiting, *more, return_exceptions=True), 60)
             errors = [one for one in results if isinstance(one, Exception)]
             assert not errors
-            assert sum(isinstance(one, asyncio.CancelledError) for one in results) == 40 * leaving
+            assert sum(isinstance(one, asyncio.CancelledError) for one in results) == 101 * leaving
 
     asyncio.run(work())
+
+
+def test_a_series_that_is_held_for_too_long_is_busy(tmp_path, monkeypatch):
+    monkeypatch.setattr("retrieval.patience.PATIENCE", 0.05)
+
+    async def work():
+        async with opened(tmp_path) as engine:
+            await engine.create_series(SeriesDraft(id="s", embedder="vectors", space=SPACE))
+            item = import_item(b"s", Draft(), np.ones((1, DIM), np.float32))
+            ((added,), _) = await engine.import_references("s", "", [item])
+            with ExitStack() as held:
+                await asyncio.to_thread(held.enter_context, engine._catalog.replacing("s"))
+                for call in (engine.get_reference("s", added.reference.id), engine.load_series("s", "memory")):
+                    with pytest.raises(Unavailable) as caught:
+                        await call
+                    assert caught.value.reason == "SERIES_BUSY"
+                assert (await engine.get_series("s")).pool.references == 1  # it is known
+            assert (await engine.get_reference("s", added.reference.id)) == added.reference
+
+    asyncio.run(work())
+
+
+def test_series_that_are_held_keep_no_other_one_from_being_loaded(tmp_path):
+    async def work():
+        async with opened(tmp_path) as engine:
+            for name in ("a", "b", "c", "other"):
+                await engine.create_series(SeriesDraft(id=name, embedder="vectors", space=SPACE))
+            with ExitStack() as held:
+                for name in "abc":
+                    await asyncio.to_thread(held.enter_context, engine._catalog.replacing(name))
+                waiting = [asyncio.ensure_future(engine.load_series(name, "memory")) for name in "abc"]
+                loaded = await asyncio.wait_for(engine.load_series("other", "memory"), 30)
+                assert loaded.tier == "memory"
+                assert not any(one.done() for one in waiting)
+            assert {one.tier for one in await asyncio.gather(*waiting)} == {"memory"}
+
+    asyncio.run(work())
+
+
+def test_a_folder_that_is_removed_slowly_holds_no_other_series_up(tmp_path, monkeypatch):
+    begun, go_on = threading.Event(), threading.Event()
+    real = DataFolder.discard
+
+    def slow(self, series_id):
+        begun.set()
+        assert go_on.wait(30)
+        real(self, series_id)
+
+    catalog = filled(tmp_path / "data", 3)
+    catalog.create(series("other"))
+    monkeypatch.setattr(DataFolder, "discard", slow)
+    remover = threading.Thread(target=catalog.delete, args=("s", lambda _: None))
+    remover.start()
+    assert begun.wait(30)
+    try:
+        reader = threading.Thread(target=catalog.known, args=("other",))
+        reader.start()
+        reader.join(20)
+        assert not reader.is_alive()
+        assert "s" not in catalog.ids()
+        with pytest.raises(AlreadyExists):
+            catalog.create(series("s"))
+    finally:
+        go_on.set()
+        remover.join(30)
+    assert catalog.create(series("s")).pool.references == 0
+    catalog.close()

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import UInt8
+from numpy.typing import NDArray
 
 from colorizer.backends.exemplar import flats, match
+from colorizer.hands import Hands
 from colorizer.luma import chroma_of, luma_of
 
+ALONE = Hands(1)
 INK = (20, 18, 24)
 SKY, HAIR, COAT, SKIN = (110, 180, 230), (206, 66, 38), (250, 204, 44), (250, 212, 182)
 
@@ -45,7 +48,7 @@ def test_neighbours_across_an_outline_are_told_from_those_that_touch() -> None:
 def test_regions_that_come_back_elsewhere_take_their_colours() -> None:
     truth = scene(60)
     chroma, sure = match.match(
-        luma_of(truth).astype(np.float32), [learnt(scene(s)) for s in (0, 20, 90)], groups=[0, 1, 2]
+        luma_of(truth).astype(np.float32), [learnt(scene(s)) for s in (0, 20, 90)], [0, 1, 2], ALONE
     )
     for y, x in ((40, 120), (75, 120), (120, 120), (40, 20)):
         true = chroma_of(truth)[y, x]
@@ -60,15 +63,15 @@ def test_references_that_contradict_each_other_are_not_trusted() -> None:
     same_luma = page.copy()
     grey = luma_of(page)
     same_luma[...] = grey[..., None]
-    agreeing = match.match(grey.astype(np.float32), [learnt(scene(s)) for s in (0, 20, 90)], [0, 1, 2])[1]
-    torn = match.match(grey.astype(np.float32), [learnt(scene(0)), learnt(same_luma)], [0, 1])[1]
+    agreeing = match.match(grey.astype(np.float32), [learnt(scene(s)) for s in (0, 20, 90)], [0, 1, 2], ALONE)[1]
+    torn = match.match(grey.astype(np.float32), [learnt(scene(0)), learnt(same_luma)], [0, 1], ALONE)[1]
     assert torn[40, 120] < 0.5 * agreeing[40, 120]
 
 
 def test_without_a_second_group_to_judge_by_nothing_is_said() -> None:
     page = luma_of(scene(60)).astype(np.float32)
     for references, groups in (([], []), ([learnt(scene(0))], [0]), ([learnt(scene(0)), learnt(scene(9))], [5, 5])):
-        chroma, sure = match.match(page, references, groups)
+        chroma, sure = match.match(page, references, groups, ALONE)
         assert not chroma.any()
         assert not sure.any()
 
@@ -81,14 +84,14 @@ def test_what_a_reference_does_not_show_is_no_region() -> None:
 
 def test_pictures_without_any_region_are_answered_with_nothing() -> None:
     noise = np.random.default_rng(0).integers(0, 255, (60, 60, 3)).astype(np.uint8)
-    chroma, sure = match.match(luma_of(noise).astype(np.float32), [learnt(noise), learnt(noise[::-1])], [0, 1])
+    chroma, sure = match.match(luma_of(noise).astype(np.float32), [learnt(noise), learnt(noise[::-1])], [0, 1], ALONE)
     assert not chroma.any()
     assert not sure.any()
 
 
 def test_the_same_question_gets_the_same_bits() -> None:
     page, references = luma_of(scene(60)).astype(np.float32), [learnt(scene(s)) for s in (0, 20, 90)]
-    one, two = (match.match(page, references, [0, 1, 2]) for _ in range(2))
+    one, two = (match.match(page, references, [0, 1, 2], Hands(threads)) for threads in (1, 2))
     assert np.array_equal(one[0], two[0])
     assert np.array_equal(one[1], two[1])
 
@@ -108,3 +111,22 @@ def test_flat_art_is_more_even_than_painted_art() -> None:
     assert flats.evenness(flat) > 0.8
     assert flats.evenness(painted) < 0.1
     assert flats.evenness(np.full((20, 20), 255, np.float32)) == 0
+
+
+def test_regions_are_apart_as_their_exact_levels_differ_up_to_two_steps() -> None:
+    one, other = np.array([0.0, 127.5, 255.0]), np.array([0.0, 2.5, 127.5, 131.0, 255.0])
+    centres = 5 * np.arange(52)
+
+    def hats(level: float) -> NDArray[np.float64]:
+        return np.maximum(0, 1 - np.abs(level - centres) / 5)
+
+    wanted = [[0.35 * np.abs(hats(a) - hats(b)).sum() for b in other] for a in one]
+    assert np.allclose(flats.apart(one, other), wanted)
+
+
+def test_a_regions_level_is_its_median() -> None:
+    rng = np.random.default_rng(0)
+    luma = rng.integers(0, 256, (30, 40)).astype(np.float32)
+    label = rng.integers(-1, 3, (30, 40))
+    wanted = [np.median(luma[label == n]) for n in range(3)]
+    assert np.array_equal(flats._medians(luma, label, 3), wanted)

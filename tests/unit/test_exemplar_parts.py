@@ -42,7 +42,7 @@ def test_an_empty_page_has_no_panel() -> None:
 def test_features_are_finite_on_a_hard_page() -> None:
     page = np.zeros((40, 30), np.float32)
     page[:, ::2] = 255
-    assert np.isfinite(describe(page, 0.1)).all()
+    assert np.isfinite(describe(page, 0.1, np.arange(page.size))).all()
 
 
 def test_a_large_picture_is_matched_at_the_working_area() -> None:

@@ -60,6 +60,10 @@ def test_what_cannot_be_taken_back_is_synced_before_it_is_shown(shim, tmp_path):
     assert scene(shim, tmp_path, "stuck") == ["done"]
 
 
+def test_copies_that_meet_a_full_disk_change_nothing_and_leave_nothing(shim, tmp_path):
+    assert scene(shim, tmp_path, "copies") == ["done"]
+
+
 @pytest.mark.parametrize("chance", ["1", "0.5"], ids=["lost", "torn"])
 def test_a_kill_between_any_two_writes_loses_nothing_that_was_acknowledged(shim, tmp_path, chance):
     killed, done = scene(shim, tmp_path, "kills", chance)

@@ -17,6 +17,7 @@ from retrieval import catalog as catalog_module
 from retrieval.catalog import Catalog
 from retrieval.types import Draft, NewReference, Prepared, Reference, Series, Space, StoredPatches
 from serving.errors import FailedState, NotFound
+from tests.unit import pools
 
 SPACE = Space("toy/0", "toy", "", "none", "native", 4, True)
 SERIES = Series("s", "A series", "toy", SPACE)
@@ -318,3 +319,13 @@ def test_the_history_before_its_time_is_dropped_by_default(tmp_path):
         both.clock()
     assert both.catalog.purge_history("s") == 1
     both.catalog.close()
+
+
+def test_references_are_found_by_their_numbers_while_they_are_in_the_pool(tmp_path):
+    catalog = pools.filled(tmp_path / "data", 3)
+    first = catalog.get("s", pools.id_of(1)).generation
+    catalog.remove("s", [pools.id_of(1)], allow_missing=False)
+    pools.add(catalog, 1)  # again: its vectors lie under the old number too
+    known, _ = catalog.known("s")
+    assert catalog.numbered("s", [first, *known, 10_000]) == list(known.values())
+    catalog.close()

@@ -113,6 +113,14 @@ def test_settings_that_cannot_be_are_a_sentence(flags):
     assert done.stderr.startswith("error: ")
 
 
+@pytest.mark.parametrize(
+    ("recipe", "default"), [("patchnet", "no limit"), ("guider", "64; PixArt: 128"), ("gsrp", "go on where there is")]
+)
+def test_the_help_tells_the_defaults_that_a_recipe_chooses(recipe, default):
+    told = CliRunner().invoke(train_app, [recipe, "--help"], env={"COLUMNS": "300"}).output
+    assert default in told
+
+
 def test_importing_the_command_imports_nothing_heavy():
     import subprocess
 

@@ -112,8 +112,21 @@ def panelhue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
 
 
 @pytest.fixture(scope="module")
+def inside(servers: Command) -> Command:
+    """The command in this process, for a module whose `servers` is `panelhue`, and whose `panelhue` is this."""
+    return Inside(servers.environment)
+
+
+@pytest.fixture(scope="module")
 def comic(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two chapters of four small pages: truth/chNN, grey/chNN, grey/ch02.cbz."""
     folder = tmp_path_factory.mktemp("comic")
     write_series(folder, 2, 4, width=200, height=282, cbz=True)
     return folder
+
+
+@pytest.fixture(scope="module")
+def series(panelhue: Command, comic: Path) -> str:
+    """A series that holds the colours of chapter 1."""
+    panelhue("ingest", comic / "truth" / "ch01", "-s", "tale", "--create")
+    return "tale"

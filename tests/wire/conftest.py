@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from panelhue.retrieval.v1 import retrieval_pb2 as pb
+from tests.wire.speaking import fill, stub_of
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -83,6 +86,13 @@ def retrieval_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runni
     server.address  # noqa: B018 - waits
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def kept(retrieval_server: RunningServer) -> str:
+    """The id of a series in `retrieval_server` for tests that only look: see `fill`."""
+    with stub_of(retrieval_server.address) as stub:
+        return fill(stub, stub.CreateSeries(pb.CreateSeriesRequest(series=pb.Series(id="kept"))).series.id)
 
 
 def probe_settings(**changes: object) -> list[str]:

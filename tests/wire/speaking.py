@@ -96,6 +96,34 @@ def answer(responses: Iterable[pb.RetrieveContextResponse]) -> tuple[pb.ContextS
     return summary, pictures
 
 
+def new_series(stub: pb_grpc.RetrievalServiceStub, test: str) -> str:
+    """The id of a new, empty series that is named after a test."""
+    name = test.lower().replace("_", "-")[-50:].strip("-.[]")
+    made: str = stub.CreateSeries(pb.CreateSeriesRequest(series=pb.Series(display_name=name))).series.id
+    return made
+
+
+def get(stub: pb_grpc.RetrievalServiceStub, series: str) -> pb.Series:
+    """The series as it is."""
+    return stub.GetSeries(pb.GetSeriesRequest(series_id=series)).series
+
+
+def fill(stub: pb_grpc.RetrievalServiceStub, series: str) -> str:
+    """Eight references: chapters 1000 to 7000 and one without, tags by parity, two of them made."""
+    items = []
+    for n in range(8):
+        reference = pb.Reference(page=n, tags=["even" if n % 2 == 0 else "odd", f"n{n}"])
+        if n:
+            reference.chapter = n * 1000
+        if n >= 6:
+            reference.provenance.origin = common.ORIGIN_GENERATED
+            reference.provenance.backend = "exemplar"
+        items.append((picture(n), reference))
+    statuses = [response.status for response in stub.AddReferences(adding(series, items))]
+    assert statuses == [pb.AddReferencesResponse.STATUS_ADDED] * 8
+    return series
+
+
 class Refusal:
     """An error as a caller sees it."""
 

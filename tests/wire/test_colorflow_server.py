@@ -16,12 +16,12 @@ import pytest
 from panelhue.colorizer.v1 import colorizer_pb2 as pb
 from panelhue.retrieval.v1 import retrieval_pb2
 from tests import tiny_colorflow
+from tests.wire.colorizer_live import Live, connected, wait_until
 from tests.wire.colorizer_talk import colorize, colour_picture, decoded, encoded, grey_page, hit, page
 from tests.wire.conftest import RunningServer
+from tests.wire.remote_servers import child_of, says
 from tests.wire.speaking import adding, picture, stub_of
-from tests.wire.test_colorizer_server import Live, connected, wait_until
 from tests.wire.test_page_batches import inside
-from tests.wire.test_remote_backends import child_of, says
 
 SMALL = {"area": str(128 * 128)}
 

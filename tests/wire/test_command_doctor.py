@@ -25,16 +25,11 @@ from panelhue.cli.group import PanelhueGroup
 from retrieval.index import library
 from serving.errors import FailedState
 from tests.wire import command_line
-from tests.wire.command_line import Command, Inside
+from tests.wire.command_line import Command
 
-servers, comic = command_line.panelhue, command_line.comic  # fixtures
+servers, panelhue, comic = command_line.panelhue, command_line.inside, command_line.comic  # fixtures
 
 NOBODY = ("--retrieval", "127.0.0.1:1", "--colorizer", "127.0.0.1:1")
-
-
-@pytest.fixture(scope="module")
-def panelhue(servers: Command) -> Command:
-    return Inside(servers.environment)
 
 
 @pytest.fixture(autouse=True)
@@ -94,6 +89,12 @@ def test_servers_that_are_away_are_no_fault(tmp_path: Path) -> None:
     checks = found(tmp_path)
     assert {checks[name]["state"] for name in ("retrieval server", "colouriser server")} == {"warn"}
     assert "panelhue up" in checks["retrieval server"]["mend"]
+
+
+def test_servers_that_are_away_are_asked_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", "panelhue.client"):  # which has a line for every call that is made again
+        found(tmp_path)
+    assert "attempt" not in caplog.text
 
 
 @pytest.fixture
@@ -222,6 +223,15 @@ def test_every_command_can_speak_json() -> None:
     commands = dict(tree(root, ""))
     assert len(commands) > 40
     assert [name for name, one in commands.items() if not any("--json" in option.opts for option in one.params)] == []
+
+
+def test_no_help_hides_a_default_in_brackets() -> None:
+    texts = {
+        f"{name} {one.name}": getattr(one, "help", None) or ""
+        for name, command in tree(typer.main.get_command(app), "")
+        for one in command.params
+    }
+    assert [place for place, text in texts.items() if "[default" in text] == []  # rich takes it for markup
 
 
 def test_the_exit_codes_of_the_help_are_those_of_the_guide() -> None:

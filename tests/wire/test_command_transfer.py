@@ -14,14 +14,9 @@ import pytest
 from panelhue.retrieval_client import RetrievalClient
 from panelhue.types import IndexOptions, Origin, Provenance, Quota, ReferenceFile, Swatch
 from tests.wire import command_line
-from tests.wire.command_line import Command, Inside
+from tests.wire.command_line import Command
 
-servers, comic = command_line.panelhue, command_line.comic  # fixtures
-
-
-@pytest.fixture(scope="module")
-def panelhue(servers: Command) -> Command:
-    return Inside(servers.environment)
+servers, panelhue, comic = command_line.panelhue, command_line.inside, command_line.comic  # fixtures
 
 
 @pytest.fixture(scope="module")

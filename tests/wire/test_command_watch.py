@@ -12,20 +12,10 @@ import pytest
 
 from panelhue.journal import Journal
 from tests.wire import command_line
-from tests.wire.command_line import RUN_SECONDS, Command, Inside, wait_for
+from tests.wire.command_line import RUN_SECONDS, Command, wait_for
 
-servers, comic = command_line.panelhue, command_line.comic  # fixtures
-
-
-@pytest.fixture(scope="module")
-def panelhue(servers: Command) -> Command:
-    return Inside(servers.environment)
-
-
-@pytest.fixture(scope="module")
-def series(panelhue: Command, comic: Path) -> str:
-    panelhue("ingest", comic / "truth" / "ch01", "-s", "tale", "--create")
-    return "tale"
+servers, panelhue = command_line.panelhue, command_line.inside  # fixtures
+comic, series = command_line.comic, command_line.series  # likewise
 
 
 @pytest.fixture

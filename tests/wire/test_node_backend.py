@@ -14,9 +14,9 @@ import pytest
 
 from panelhue.colorizer.v1 import colorizer_pb2 as pb
 from panelhue.common.v1 import common_pb2 as common
+from tests.wire.colorizer_live import connected
 from tests.wire.colorizer_talk import colorize, decoded, encoded, grey_page, hit, page
 from tests.wire.conftest import ROOT, RunningServer, probe_settings
-from tests.wire.test_colorizer_server import connected
 
 SAMPLE = ROOT / "examples" / "backends" / "node"
 

@@ -15,10 +15,10 @@ from google.protobuf.duration_pb2 import Duration
 
 from panelhue.colorizer.v1 import colorizer_pb2 as pb
 from panelhue.colorizer.v1 import colorizer_pb2_grpc as pb_grpc
+from tests.wire.colorizer_live import Live, connected, lines_of, wait_until
 from tests.wire.colorizer_talk import Answers, colour_picture, decoded, encoded, grey_page, page, status_of
 from tests.wire.conftest import RunningServer, Starter, probe_settings
-from tests.wire.test_colorizer_server import Live, connected, lines_of, wait_until
-from tests.wire.test_remote_backends import child_of
+from tests.wire.remote_servers import child_of
 
 BACKENDS = [f"tests.wire.colorizer_backends:{name}" for name in ("TOGETHER", "TOGETHER_OWN")]
 SETTINGS: dict[str, object] = {"extra_backends": BACKENDS, "default_backend": "together"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import replace
 
 import grpc
 import numpy as np
@@ -85,6 +86,36 @@ def test_a_wrong_reference_keeps_no_other_of_its_batch_out(pools, series):
     rejected = {one.name: one.failure.reason for one in results if one.failure is not None}
     assert rejected == dict.fromkeys(["n2", "n3", "n4"], "INVALID_REFERENCE")
     assert pools.stats(series).references == 2
+
+
+@pytest.mark.parametrize(
+    "box", [(0, 0, 65, 96), (0, 0, 64, 97), (64, 0, 64, 96), (9, 9, 8, 96), (0, 0, 2**31, 96), (2**31, 0, 2**32 - 1, 1)]
+)
+def test_a_box_outside_of_its_picture_is_refused_by_its_field(pools, series, box):
+    pool_of(pools, series)
+    space_id = pools.get_series(series).embedding_space.id
+    wrong = replace(made(1, rows(1, 2)), boxes=(BOX, t.Box(*box)))
+    [refused, taken] = pools.import_references(series, [wrong, made(2)], embedding_space_id=space_id)
+    assert (refused.failure.status, refused.failure.reason) == ("INVALID_ARGUMENT", "INVALID_REFERENCE")
+    assert "boxes[1]" in refused.failure.message
+    assert taken.status is t.AddStatus.ADDED
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [(tiny(1), "REFERENCE_UNREADABLE"), (picture(1, 32, 32), "REFERENCE_SIZE_WRONG")],
+    ids=["no picture", "another size"],
+)
+def test_an_imported_reference_that_cannot_be_shown_is_told_and_ends_nothing(pools, series, data, reason):
+    pools.create_series(series)
+    space = pools.get_series(series).embedding_space
+    wrong = made(1, rows(1, 1, space.dim), data=data)
+    list(pools.import_references(series, [wrong], embedding_space_id=space.id))
+    with pytest.raises(errors.FailedState) as caught:
+        pools.retrieve_context(series, picture(2))
+    assert caught.value.reason == reason
+    assert hashlib.sha256(data).hexdigest() in str(caught.value)
+    assert pools.download(series, hashlib.sha256(data).hexdigest()).data == data
 
 
 def test_vectors_of_another_space_are_not_imported(pools, series):

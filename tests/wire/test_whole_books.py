@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from panelhue.retrieval_client import AsyncRetrievalClient, RetrievalClient
 from tests.wire import command_line
 from tests.wire.command_line import Command
 
-panelhue, comic = command_line.panelhue, command_line.comic  # fixtures
+panelhue, comic, tale = command_line.panelhue, command_line.comic, command_line.series  # fixtures
 QUICK = t.ColorizeOptions(backend="tint")
 
 
@@ -32,13 +34,6 @@ def where(panelhue: Command) -> dict[str, str]:
         "colorizer": panelhue.environment["PANELHUE_COLORIZER"],
         "retrieval": panelhue.environment["PANELHUE_RETRIEVAL"],
     }
-
-
-@pytest.fixture(scope="module")
-def tale(panelhue: Command, comic: Path) -> str:
-    """A series that holds the colours of chapter 1."""
-    panelhue("ingest", comic / "truth" / "ch01", "-s", "tale", "--create")
-    return "tale"
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +79,15 @@ def test_pages_that_are_no_colour_pages_are_told(where: dict[str, str], comic: P
     reasons = {page: failure.reason for page, failure in report.failures.items()}
     assert reasons == {"grey.png": "IMAGE_NOT_COLOUR", "torn.png": "IMAGE_UNREADABLE"}
     assert report.notes == ("note.txt: not a picture",)
+
+
+def test_a_book_whose_name_is_no_unicode_is_added(where: dict[str, str], comic: Path, tmp_path: Path) -> None:
+    book = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    shutil.copytree(comic / "truth" / "ch01", book)
+    report = package.ingest_book(book, series="latin", create=True, retrieval=where["retrieval"])
+    assert (report.ok, report.added) == (True, 4)
+    with RetrievalClient(where["retrieval"]) as pools:
+        assert "caf%e9/p01.png" in {one.provenance.source for one in pools.list_references("latin")}
 
 
 @COLORIZE
@@ -157,6 +161,28 @@ async def test_a_cancelled_run_goes_on_later(where: dict[str, str], tale: str, c
         assert (await painter.info()).queue_length == 0  # the caller's clients stay open
     for done in whole.results.values():
         assert (tmp_path / "out" / done.output).read_bytes() == (tmp_path / "whole" / done.output).read_bytes()
+
+
+def test_a_page_that_was_made_again_in_another_format_stays_in_the_book(
+    panelhue: Command, where: dict[str, str], tale: str, comic: Path, tmp_path: Path
+) -> None:
+    book, out = comic / "grey" / "ch02.cbz", tmp_path / "out.cbz"
+    given = {"series": tale, "options": QUICK, **where}
+    package.colorize_book(book, out, **given)
+    again = ("--backend", "tint", "--recolour", "p02", "--format", "jpeg", "--seed", 1)
+    panelhue("colorize", book, "-s", tale, "-o", out, "--no-sheet", *again)
+    report = package.colorize_book(book, out, **given)
+    assert (report.ok, report.kept) == (True, 4)
+    with zipfile.ZipFile(out) as archive:
+        assert sorted(archive.namelist()) == ["ComicInfo.xml", "p01.png", "p02.jpg", "p03.png", "p04.png"]
+
+
+def test_a_review_finds_the_series_of_a_book(
+    panelhue: Command, where: dict[str, str], tale: str, comic: Path, tmp_path: Path
+) -> None:
+    book, out = comic / "grey" / "ch02.cbz", tmp_path / "out.cbz"
+    package.colorize_book(book, out, series=tale, options=QUICK, **where)
+    assert panelhue.json("review", out, "--list")["series"] == tale
 
 
 def test_clients_that_are_given_stay_open(where: dict[str, str], tale: str, comic: Path, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from colorizer.backends.incontext.looks import CHANNELS
+from training.incontext.layers import Attention, Mlp, Residual, attend, grid, spread, tokens, twice
 
 SKETCH = 6  # numbers about the chroma of a cell of a reference: mean, mean of squares and of the product, mean size
 
@@ -31,6 +32,7 @@ EVIDENCE = 6  # numbers about how far the references explain each other
 LEAST_PENALTY = 1e-3  # of the regression, over the number of cells
 _NEVER = -1e4  # score of what must not be looked at; finite, so that bfloat16 stays sound
 _LOUD = 4.0  # chroma is a few tenths; what is beside it in the decoder has size 1
+_PIECES = 32  # of the queries to a memory at 1/8: some 16 MB of scores each
 _CORRECTION = 0.2  # of what the last layer adds; small, so that training looks for what can be copied first
 
 
@@ -65,83 +67,6 @@ class Memory:
     evidence: Tensor  # b EVIDENCE: what the references explain of each other; see `weigh`
 
 
-class Residual(nn.Module):
-    """Two convolutions beside a path that leaves the input alone; starts as the identity."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(width, width, 3, padding=1)
-        self.second = nn.Conv2d(width, width, 3, padding=1)
-        nn.init.zeros_(self.second.weight)
-        nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The input and what the convolutions add to it."""
-        return F.relu(x + self.second(F.relu(self.first(x))))
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor, heads: int, keep: Tensor | None = None) -> Tensor:
-    """Attention of `heads` heads; q is b n d, k b m d, v b m e; `keep` (b m) is added to the scores."""
-    b, n, _ = q.shape
-    m = k.shape[1]
-    bias = None if keep is None else keep[:, None, None, :].to(q.dtype)
-    if bias is not None and not torch.onnx.is_in_onnx_export():
-        bias = bias.expand(b, 1, n, m)  # what the fast kernel wants
-    q, k, v = (x.reshape(b, x.shape[1], heads, x.shape[2] // heads).transpose(1, 2) for x in (q, k, v))
-    if torch.onnx.is_in_onnx_export():  # head by head: all scores at once take half a gigabyte
-        each = [tuple(x[:, i : i + 1] for x in (q, k, v)) for i in range(heads)]
-        out = torch.cat([F.scaled_dot_product_attention(a, b, c, attn_mask=bias) for a, b, c in each], 1)
-    else:
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-    return out.transpose(1, 2).flatten(2)
-
-
-class Attention(nn.Module):
-    """Tokens attend to others, or to themselves; with a place that stands for nothing at all."""
-
-    def __init__(self, width: int, heads: int, *, crossing: bool) -> None:
-        super().__init__()
-        self.heads = heads
-        self.norm = nn.LayerNorm(width)
-        self.q, self.k, self.v = (nn.Linear(width, width) for _ in range(3))
-        self.k.load_state_dict(self.q.state_dict())  # what is alike attends to each other from the start
-        self.out = nn.Linear(width, width)
-        nn.init.zeros_(self.out.weight)
-        self.crossing = crossing
-        if crossing:
-            self.other = nn.LayerNorm(width)
-            self.nothing = nn.Parameter(torch.zeros(2, 1, 1, width))
-
-    def forward(self, x: Tensor, memory: Tensor | None = None, keep: Tensor | None = None) -> Tensor:
-        """Tokens and what they took from `memory` (from each other where that is None); `keep` as in `attend`."""
-        h = self.norm(x)
-        source = h if memory is None else self.other(memory)
-        k, v = self.k(source), self.v(source)
-        if self.crossing:
-            b, width = x.shape[0], x.shape[2]
-            k = torch.cat([self.nothing[0].expand(b, 1, width).to(k.dtype), k], 1)
-            v = torch.cat([self.nothing[1].expand(b, 1, width).to(v.dtype), v], 1)
-            if keep is not None:
-                keep = torch.cat([torch.zeros_like(keep[:, :1]), keep], 1)
-        taken: Tensor = self.out(attend(self.q(h), k, v, self.heads, keep))
-        return x + taken
-
-
-class Mlp(nn.Module):
-    """Two linear layers on each token."""
-
-    def __init__(self, width: int, times: int = 2) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(width)
-        self.first, self.second = nn.Linear(width, times * width), nn.Linear(times * width, width)
-        nn.init.zeros_(self.second.weight)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Each token and what the layers add to it."""
-        added: Tensor = self.second(F.gelu(self.first(self.norm(x)), approximate="tanh"))
-        return x + added
-
-
 @dataclass(frozen=True)
 class Features:
     """One picture without its colour, at four sizes."""
@@ -150,16 +75,6 @@ class Features:
     quarter: Tensor
     eighth: Tensor
     sixteenth: Tensor
-
-
-def tokens(x: Tensor) -> Tensor:
-    """B c h w to b h*w c."""
-    return x.flatten(2).transpose(1, 2)
-
-
-def grid(x: Tensor, like: Tensor) -> Tensor:
-    """B h*w c to b c h w, the size of `like`."""
-    return x.transpose(1, 2).reshape(x.shape[0], x.shape[2], like.shape[2], like.shape[3])
 
 
 class Encoder(nn.Module):
@@ -200,11 +115,6 @@ def sketch(chroma: Tensor, cell: int) -> Tensor:
     size = (chroma.square().sum(1, keepdim=True) + 1e-6).sqrt()
     maps = torch.cat([chroma, 4 * blue * blue, 4 * red * red, 4 * blue * red, size], 1)
     return F.avg_pool2d(maps, cell)
-
-
-def twice(x: Tensor) -> Tensor:
-    """Each value four times."""
-    return F.interpolate(x, scale_factor=2.0, mode="nearest")
 
 
 class InContextNet(nn.Module):
@@ -354,23 +264,7 @@ class InContextNet(nn.Module):
         keep = memory.value_keep
         if keep is not None:
             keep = torch.cat([torch.zeros_like(keep[:, :1]), keep], 1)
-        return attend(q, k, v, s.copies, keep)
-
-
-def spread(coarse: Tensor, weights: Tensor) -> Tensor:
-    """A coarse map, four times as large: each pixel a weighted mean of the 3 x 3 cells around its own.
-
-    Args:
-        coarse: b c h w.
-        weights: b 9 4h 4w, before the softmax; the middle cell has a head start.
-    """
-    b, c, h, w = coarse.shape
-    padded = F.pad(coarse, (1, 1, 1, 1), mode="replicate")
-    around = torch.stack([padded[:, :, y : y + h, x : x + w] for y in range(3) for x in range(3)], 1)
-    around = F.interpolate(around.reshape(b, 9 * c, h, w), scale_factor=4.0, mode="nearest")
-    start = torch.tensor([0.0, 1, 0, 1, 2, 1, 0, 1, 0], device=weights.device)[None, :, None, None]
-    shares = (weights + start).softmax(1)
-    return torch.einsum("bkhw,bkchw->bchw", shares, around.reshape(b, 9, c, 4 * h, 4 * w))
+        return attend(q, k, v, s.copies, keep, _PIECES)
 
 
 def gather(

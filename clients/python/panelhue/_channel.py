@@ -56,12 +56,14 @@ def settings_of(
     """The settings of a client from what its maker was given.
 
     Raises:
-        UsageError: the address is empty, or the deadline no positive number.
+        UsageError: the address is empty, the deadline no positive number, or the token nothing that a call can carry.
     """
     if not target:
         raise UsageError('a client needs the address of a server, such as "127.0.0.1:50051", got ""')
     if not timeout > 0:
         raise UsageError(f"timeout must be a positive number of seconds, got {timeout}")
+    if not (token.isascii() and token.isprintable() and token == token.strip()):
+        raise UsageError("a token must be ASCII that can be printed, without spaces around it; this one is not")
     metadata = (*more, *((("authorization", f"Bearer {token}"),) if token else ()))
     return Settings(target, timeout, Retry() if retry is None else retry, credentials, metadata)
 

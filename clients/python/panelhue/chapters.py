@@ -7,6 +7,7 @@ from decimal import Decimal, InvalidOperation
 
 from panelhue.errors import UsageError
 
+NO_CHAPTER = "none"
 _IN_NAME = re.compile(
     r"(?:^|[^a-z])(?:chapter|chap|ch|c|episode|ep|kapitel|chapitre|capitulo|第)[\s._#-]*(\d{1,6}(?:\.\d{1,3})?)(?!\d)",
     re.IGNORECASE,
@@ -27,6 +28,22 @@ def chapter_of(text: str) -> int:
     if not value.is_finite() or not 0 <= value < 1_000_000 or value * 1000 != (value * 1000).to_integral_value():
         raise UsageError(f'a chapter lies in [0, 999999.999] and has at most three decimals, got "{text}"')
     return int(value * 1000)
+
+
+def said_chapter(chapter: int | str | None) -> tuple[int | None, bool]:
+    """What somebody said of a chapter: it in thousandths, None for "none"; and whether anything was said at all.
+
+    Raises:
+        UsageError: it is no chapter, or a number below 100, which was hardly meant in thousandths.
+    """
+    if isinstance(chapter, str):
+        return (None if chapter == NO_CHAPTER else chapter_of(chapter)), True
+    if chapter is not None and 0 < chapter < 100:
+        raise UsageError(
+            f'chapters count in thousandths: chapter={chapter} is chapter 0.{chapter:03d}; say "{chapter}" or '
+            f"{chapter * 1000}"
+        )
+    return chapter, chapter is not None
 
 
 def chapter_text(chapter: int | None) -> str:

@@ -10,12 +10,12 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, requires, version
 from pathlib import Path
 
-from panelhue.errors import PanelhueError, ServerError, Unavailable
+from panelhue.errors import PanelhueError, ServerError, Unauthenticated, Unavailable
 
 GROUP = "panelhue.doctor"  # entry points: functions from {"data": …, "gpu": …} to mappings of texts
 ANSWER_SECONDS = 2.0  # that a server is given
@@ -51,6 +51,7 @@ class Place:
     data: Path  # the pools' folder
     retrieval: str  # address
     colorizer: str  # address
+    token: str = field(default="", repr=False)  # that the colouriser asks for
 
 
 def checks(place: Place) -> Iterator[Check]:
@@ -156,7 +157,7 @@ def _servers(place: Place) -> Iterator[Check]:
 
     with RetrievalClient(place.retrieval, timeout=ANSWER_SECONDS, retry=Retry.none()) as pools:
         yield from _server("retrieval server", place.retrieval, pools.info, _of_retrieval)
-    with ColorizerClient(place.colorizer, timeout=ANSWER_SECONDS, retry=Retry.none()) as painter:
+    with ColorizerClient(place.colorizer, timeout=ANSWER_SECONDS, retry=Retry.none(), token=place.token) as painter:
         yield from _server("colouriser server", place.colorizer, painter.info, _of_colorizer)
 
 
@@ -167,6 +168,10 @@ def _server(
         info = ask()
     except Unavailable:
         yield _silent(name, target)
+        return
+    except Unauthenticated as error:
+        mend = "say the token in PANELHUE_COLORIZER_TOKEN, or by --token"
+        yield Check(name, State.BAD, f"{target}: {error.message}", mend)
         return
     except ServerError as error:
         yield Check(name, State.BAD, f"{target}: {error.message}", "look at the server's log")

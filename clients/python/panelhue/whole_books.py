@@ -16,15 +16,17 @@ from pathlib import Path
 from typing import TypeVar
 
 from panelhue import types as t
-from panelhue._book_runs import PATIENT, colorized, ingested, order_of, said_chapter
+from panelhue._book_runs import PATIENT, colorized, ingested, order_of
+from panelhue.chapters import said_chapter
 from panelhue.colorizer_client import AsyncColorizerClient, ColorizerClient
 from panelhue.reports import BookProgress, ColorizeReport, IngestReport, Tell
 from panelhue.retries import Retry
 from panelhue.retrieval_client import AsyncRetrievalClient, RetrievalClient
 
-# Where the servers are sought, as the command does: the variable's value, else where `panelhue up` listens.
-RETRIEVAL = ("PANELHUE_RETRIEVAL", "127.0.0.1:50051")
-COLORIZER = ("PANELHUE_COLORIZER", "127.0.0.1:50052")
+# Where the servers are sought, as the command does: the variable's value, else where `panelhue up` listens; and the
+# variable of the token that the server may ask for.
+RETRIEVAL = ("PANELHUE_RETRIEVAL", "127.0.0.1:50051", "")
+COLORIZER = ("PANELHUE_COLORIZER", "127.0.0.1:50052", "PANELHUE_COLORIZER_TOKEN")
 
 C = TypeVar("C", RetrievalClient, ColorizerClient)
 R = TypeVar("R")
@@ -76,11 +78,11 @@ def colorize_book(
         NotFound: no such series or back-end.
         ServerError: a server refused the whole call, or stayed away over all attempts; what is finished is kept.
     """
-    order = order_of(book, output, series, chapter, grow, options, bound, hits_per_corner, overwrite, sheet, retry)
+    order = order_of(book, output, series, chapter, grow, options, bound, hits_per_corner, overwrite, sheet)
     with ExitStack() as stack:
         front = _opened(stack, ColorizerClient, colorizer, COLORIZER)
         pools = _opened(stack, RetrievalClient, retrieval, RETRIEVAL)
-        return colorized(order, front, pools, progress or _silent, threading.Event())
+        return colorized(order, front, pools, retry, progress or _silent, threading.Event())
 
 
 async def colorize_book_async(
@@ -124,11 +126,11 @@ async def colorize_book_async(
     Raises:
         PanelhueError: as `colorize_book`.
     """
-    order = order_of(book, output, series, chapter, grow, options, bound, hits_per_corner, overwrite, sheet, retry)
+    order = order_of(book, output, series, chapter, grow, options, bound, hits_per_corner, overwrite, sheet)
     front, pools = _blocking(ColorizerClient, colorizer, COLORIZER), _blocking(RetrievalClient, retrieval, RETRIEVAL)
     with front, pools:
         return await _in_thread(
-            lambda tell, stop: colorized(order, front, pools, tell, stop), progress, [front.close, pools.close]
+            lambda tell, stop: colorized(order, front, pools, retry, tell, stop), progress, [front.close, pools.close]
         )
 
 
@@ -164,10 +166,10 @@ def ingest_book(
         Overloaded: the disk is full, or a quota is used up.
         ServerError: the server refused the whole call, or stayed away over all attempts; what was added stays.
     """
-    said, names_it = said_chapter(chapter)
+    said = said_chapter(chapter)
     with ExitStack() as stack:
         pools = _opened(stack, RetrievalClient, retrieval, RETRIEVAL).using(retry=retry or PATIENT)
-        return ingested(Path(book), series, said, names_it, tuple(tags), create, pools, progress or _silent)
+        return ingested(Path(book), series, said, tuple(tags), create, pools, progress or _silent)
 
 
 async def ingest_book_async(
@@ -196,11 +198,11 @@ async def ingest_book_async(
     Raises:
         PanelhueError: as `ingest_book`.
     """
-    said, names_it = said_chapter(chapter)
+    said = said_chapter(chapter)
     with _blocking(RetrievalClient, retrieval, RETRIEVAL) as opened:
         pools = opened.using(retry=retry or PATIENT)
         return await _in_thread(
-            lambda tell, _: ingested(Path(book), series, said, names_it, tuple(tags), create, pools, tell),
+            lambda tell, _: ingested(Path(book), series, said, tuple(tags), create, pools, tell),
             progress,
             [opened.close],
         )
@@ -210,18 +212,21 @@ def _silent(_: BookProgress) -> None:
     pass
 
 
-def _opened(stack: ExitStack, kind: type[C], given: str | C | None, place: tuple[str, str]) -> C:
+def _opened(stack: ExitStack, kind: type[C], given: str | C | None, place: tuple[str, str, str]) -> C:
     """The caller's client, which stays open, or one of our own."""
-    given = given or os.environ.get(*place)
-    return stack.enter_context(kind(given)) if isinstance(given, str) else given
+    return stack.enter_context(_at(kind, given, place)) if given is None or isinstance(given, str) else given
 
 
 def _blocking(
-    kind: type[C], given: str | AsyncRetrievalClient | AsyncColorizerClient | None, place: tuple[str, str]
+    kind: type[C], given: str | AsyncRetrievalClient | AsyncColorizerClient | None, place: tuple[str, str, str]
 ) -> C:
     """A blocking client with the settings of an asyncio one."""
-    given = given or os.environ.get(*place)
-    return kind(given) if isinstance(given, str) else kind._of(given._settings)
+    return _at(kind, given, place) if given is None or isinstance(given, str) else kind._of(given._settings)
+
+
+def _at(kind: type[C], address: str | None, place: tuple[str, str, str]) -> C:
+    variable, default, token = place
+    return kind(address or os.environ.get(variable, default), token=os.environ.get(token, ""))
 
 
 async def _in_thread(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,6 +17,7 @@ from colorizer.backends.exemplar.features import describe, unit_of
 from colorizer.backends.exemplar.references import BLACK, FLAT_AREA, WHITE, Reference, Shelf
 from colorizer.enlarging import enlarge
 from colorizer.guidance import apply_hints, apply_palette, smoothing
+from colorizer.hands import Hands
 from colorizer.luma import with_luma
 from colorizer.types import GreyPage, Job, Result
 
@@ -70,6 +72,15 @@ class _Answer:
 
 
 @dataclass(frozen=True)
+class _Matched:
+    """What the matching of flat regions says of a page."""
+
+    fine: Float32[np.ndarray, "h w"]  # luma of the page at their size, [0, 255]
+    chroma: Float32[np.ndarray, "h w 2"]
+    expected: Float32[np.ndarray, "h w"]  # share of the true chroma's energy, [0, 1]
+
+
+@dataclass(frozen=True)
 class Guess:
     """What references say of a page, at working size, before palette and hints."""
 
@@ -94,9 +105,10 @@ class Exemplar:
 
     preferred_hits = 8  # per corner; three work
 
-    def __init__(self, settings: Settings | None = None) -> None:
+    def __init__(self, settings: Settings | None = None, threads: int | None = None) -> None:
         self._settings = settings or Settings()
-        self._shelf = Shelf()
+        self._hands, self._beside = Hands(threads), ThreadPoolExecutor(1, "flats")
+        self._shelf = Shelf(self._hands)
 
     def colorize(self, jobs: Sequence[Job]) -> Iterator[Result]:
         """Results in the order of the jobs, each begun when it is asked for."""
@@ -104,8 +116,10 @@ class Exemplar:
             yield self._page(job)
 
     def close(self) -> None:
-        """Free what was kept of references."""
+        """Free what was kept of references, and the threads."""
         self._shelf.clear()
+        self._hands.close()
+        self._beside.shutdown()
 
     def _page(self, job: Job) -> Result:
         steps = self.steps(job)
@@ -134,8 +148,12 @@ class Exemplar:
         if not taught:
             nothing = np.zeros(small.shape, np.float32)
             return Guess(small, np.zeros((*small.shape, 2), np.float32), nothing, nothing, together, names)
-        chroma, sure = self._predict(job, small, taught, trees, steps)
-        small, chroma, sure, flat = self._with_flats(job.page, taught, small, chroma, sure)
+        beside = self._beside.submit(self._matched, job.page, taught)
+        try:
+            chroma, sure = self._predict(job, small, taught, trees, steps)
+        finally:  # a page that is cancelled leaves nothing running
+            wait([beside])
+        small, chroma, sure, flat = _with_flats(beside.result(), small, chroma, sure)
         return Guess(small, chroma, sure, flat, together, names)
 
     def steps(self, job: Job) -> int:
@@ -158,8 +176,9 @@ class Exemplar:
         rng = np.random.default_rng(job.seed % 2**64)
         lesson = _lesson(taught, s.samples, rng)
         unit = unit_of(small.shape[1], small.shape[0])
-        asked = describe(small, unit)[::grid, ::grid]
         coarse = np.ascontiguousarray(small[::grid, ::grid])
+        at = np.arange(small.size).reshape(small.shape)[::grid, ::grid]
+        pixels = describe(small, unit, at.ravel())
         job.progress(2, steps)
 
         def told(done: int, votes: Float32[np.ndarray, "q k"], centres: Float64[np.ndarray, "k 2"]) -> None:
@@ -167,7 +186,6 @@ class Exemplar:
             if job.preview is not None and job.preview_every and (2 + done) % job.preview_every == 0:
                 job.preview(_sketch(coarse, palette.decide(votes, centres, s.gamma)[0]))
 
-        pixels = asked.reshape(coarse.size, -1)
         answer = self._ask(lesson, pixels, trees, rng, told)
         votes = propagate.pooled(answer.votes, propagate.regions(coarse, unit / grid), s.pooled)
         mean, agreement = palette.decide(votes, answer.centres, s.gamma)
@@ -185,40 +203,17 @@ class Exemplar:
         weight = np.where(small < WHITE, 1.0, 4.0).astype(np.float32)
         return smoothing.smooth(small, chroma, weight, s.strength, s.sharpness), maps[..., 2]
 
-    def _with_flats(
-        self,
-        page: UInt8[np.ndarray, "H W"],
-        taught: list[Reference],
-        small: Float32[np.ndarray, "h w"],
-        chroma: Float32[np.ndarray, "h w 2"],
-        sure: Float32[np.ndarray, "h w"],
-    ) -> tuple[
-        Float32[np.ndarray, "h2 w2"],
-        Float32[np.ndarray, "h2 w2 2"],
-        Float32[np.ndarray, "h2 w2"],
-        Float32[np.ndarray, "h2 w2"],
-    ]:
-        """Luma, chroma, confidence and share of flat regions, at their finer size; as given where none is sure."""
+    def _matched(self, page: UInt8[np.ndarray, "H W"], taught: list[Reference]) -> _Matched | None:
+        """What matching flat regions says, where it is worth a look."""
         scattered = _scattered([t.chapter for t in taught])
         groups = [t.chapter if scattered else i for i, t in enumerate(taught)]
         one_chapter = len({t.chapter for t in taught}) == 1
         fine = _shrunk(page, FLAT_AREA)
         apt = float(np.interp(flats.evenness(fine), _EVENNESS, (0.5 if one_chapter else 0.0, 1.0)))
-        nowhere = np.zeros(small.shape, np.float32)
         if apt == 0:
-            return small, chroma, sure, nowhere
-        matched, expected = match.match(fine, [self._shelf.regions(t) for t in taught], groups)
-        expected = expected * np.float32(apt)
-        if expected.max() < _SILENT:
-            return small, chroma, sure, nowhere
-        maps = np.concatenate([chroma, sure[..., None]], axis=2)
-        maps = enlarge(maps, small, fine, 0, len(fine))
-        share = match.share(expected, maps[..., 2])
-        value = maps[..., :2] + share[..., None] * (matched - maps[..., :2])
-        value *= ((fine < WHITE) & (fine > BLACK))[..., None]
-        weight = np.where(fine >= WHITE, 4.0, np.where(expected > 0, 2.0, 0.3)).astype(np.float32)
-        value = smoothing.smooth(fine, value, weight, _FLAT_STRENGTH, _FLAT_SHARP, iterations=12)
-        return fine, value, np.maximum(maps[..., 2], expected), share
+            return None
+        chroma, expected = match.match(fine, self._shelf.regions(taught), groups, self._hands)
+        return _Matched(fine, chroma, expected * np.float32(apt))
 
     def _ask(
         self,
@@ -247,6 +242,31 @@ class Exemplar:
         mean, agreement = palette.decide(share.astype(np.float32), centres, s.gamma)
         trust = calibrate.learn(mean, agreement, lesson.chroma[judged])
         return _Answer(centres, votes / np.float32(trees), trust, judged, mean * trust(agreement)[:, None])
+
+
+def _with_flats(
+    found: _Matched | None,
+    small: Float32[np.ndarray, "h w"],
+    chroma: Float32[np.ndarray, "h w 2"],
+    sure: Float32[np.ndarray, "h w"],
+) -> tuple[
+    Float32[np.ndarray, "h2 w2"],
+    Float32[np.ndarray, "h2 w2 2"],
+    Float32[np.ndarray, "h2 w2"],
+    Float32[np.ndarray, "h2 w2"],
+]:
+    """Luma, chroma, confidence and share of flat regions, at their finer size; as given where none is sure."""
+    if found is None or found.expected.max() < _SILENT:
+        return small, chroma, sure, np.zeros(small.shape, np.float32)
+    fine, expected = found.fine, found.expected
+    maps = np.concatenate([chroma, sure[..., None]], axis=2)
+    maps = enlarge(maps, small, fine, 0, len(fine))
+    share = match.share(expected, maps[..., 2])
+    value = maps[..., :2] + share[..., None] * (found.chroma - maps[..., :2])
+    value *= ((fine < WHITE) & (fine > BLACK))[..., None]
+    weight = np.where(fine >= WHITE, 4.0, np.where(expected > 0, 2.0, 0.3)).astype(np.float32)
+    value = smoothing.smooth(fine, value, weight, _FLAT_STRENGTH, _FLAT_SHARP, iterations=12)
+    return fine, value, np.maximum(maps[..., 2], expected), share
 
 
 def _lesson(taught: list[Reference], samples: int, rng: np.random.Generator) -> _Lesson:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float32, Int64
 from scipy import ndimage
 
 from colorizer.panels import panel_boxes
@@ -30,12 +30,13 @@ def blur(image: Map, sigma: float) -> Map:
     return image
 
 
-def describe(luma: Map, unit: float) -> Float32[np.ndarray, "h w f"]:
-    """The features of every pixel; comparable between pictures of any size.
+def describe(luma: Map, unit: float, at: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n f"]:
+    """The features of some pixels; comparable between pictures of any size.
 
     Args:
         luma: [0, 255], at working size, at least 2 x 2.
         unit: `unit_of` the whole picture that `luma` shows.
+        at: the pixels, row * width + column.
 
     Cost: some two hundred box filters; 0.2 s for 400 x 400 pixels.
     """
@@ -45,7 +46,8 @@ def describe(luma: Map, unit: float) -> Float32[np.ndarray, "h w f"]:
     maps = _scale_maps(luma, drawn.astype(np.float32), dx, dy, strength, unit)
     reach = max(3, round(9 * unit))
     maps += [ndimage.minimum_filter(luma, reach), ndimage.maximum_filter(luma, reach)]
-    return np.stack([*maps, *_panel_maps(luma, drawn, strength)], axis=-1).astype(np.float32)
+    maps += [*_panel_maps(luma, drawn, strength)]
+    return np.stack([m.ravel()[at] for m in maps], axis=-1).astype(np.float32)
 
 
 def _scale_maps(luma: Map, drawn: Map, dx: Map, dy: Map, strength: Map, unit: float) -> list[Map]:
@@ -55,7 +57,7 @@ def _scale_maps(luma: Map, drawn: Map, dx: Map, dy: Map, strength: Map, unit: fl
     for scale in _SCALES:
         sigma = scale * unit
         counted = drawn if scale >= _WIDE else np.ones_like(drawn)
-        share = blur(counted, sigma) + 1e-3
+        share = (blur(counted, sigma) if scale >= _WIDE else counted) + 1e-3  # the mean of ones is one
         mean = blur(luma * counted, sigma) / share
         square = blur(luma * luma * counted, sigma) / share
         maps += [mean, np.sqrt(np.maximum(0, square - mean * mean)), finer - mean]

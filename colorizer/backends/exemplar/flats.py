@@ -22,10 +22,10 @@ _MOST = 500  # regions described, the largest ones
 _BINS = 12
 _DARK, _EVEN = 60.0, 2.0  # luma up to which ink is meant, and range of luma that counts as none
 _EXACT = 5.0  # luma, a step
+_LEVELS = 256  # of luma
 _RATIOS = np.linspace(-1.2, 1.2, 13)  # of the logarithm of a neighbour's luma over the region's own
 WEIGHTS = {
     "luma": 0.5,
-    "exact": 0.35,
     "place": 0.7,
     "shape": 2.5,
     "ink": 0.35,
@@ -33,6 +33,7 @@ WEIGHTS = {
     "ratio": 2.0,
     "near": 1.0,
 }
+_APART = 0.35  # weight of `apart`
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,9 @@ class Flats:
     """The flat regions of one picture."""
 
     label: Int64[np.ndarray, "h w"]  # 0 to n - 1, -1 where there is none
-    luma: Float64[np.ndarray, " n"]
+    luma: Float64[np.ndarray, " n"]  # median, in halves of a level
     area: Float64[np.ndarray, " n"]  # part of the picture
-    features: Float32[np.ndarray, "n f"]  # compared by the sum of differences
+    features: Float32[np.ndarray, "n f"]  # compared by the sum of differences, and by `apart`
     pairs: Int64[np.ndarray, "m 2"]  # neighbours, each pair once
     border: Float64[np.ndarray, " m"]  # length, pixels
     inked: Bool[np.ndarray, " m"]  # an outline lies between
@@ -52,7 +53,7 @@ def describe(luma: Float32[np.ndarray, "h w"], known: Bool[np.ndarray, "h w"]) -
     """Find and describe the regions.
 
     Args:
-        luma: [0, 255].
+        luma: whole levels, [0, 255].
         known: where `luma` shows the picture.
     """
     unit = float(np.sqrt(luma.size)) / SIDE
@@ -64,7 +65,6 @@ def describe(luma: Float32[np.ndarray, "h w"], known: Bool[np.ndarray, "h w"]) -
     pairs, border, inked = _touching(label, luma, level, n, unit)
     parts = {
         "luma": np.log2((level + 16) / 256)[:, None],
-        "exact": _hats(level),
         "place": _place(label, luma, n),
         "shape": _shape(label, luma, area, level, n),
         "ink": _profile(pairs, border * inked, level / 256 * _BINS, _BINS, n),
@@ -111,8 +111,16 @@ def _segment(
     number = np.where(good, np.cumsum(good) - 1, -1)
     label = number[raw].astype(np.int64)
     n = int(good.sum())
-    level = np.asarray(ndimage.median(luma, label, np.arange(n)), float) if n else np.zeros(0)
-    return label, level.reshape(-1), size[good].astype(float)
+    return label, _medians(luma, label, n), size[good].astype(float)
+
+
+def _medians(luma: Float32[np.ndarray, "h w"], label: Int64[np.ndarray, "h w"], n: int) -> Float64[np.ndarray, " n"]:
+    """The median luma of each label; the mean of the middle two where there are two."""
+    at = label >= 0
+    counts = np.bincount(label[at] * _LEVELS + luma[at].astype(np.int64), minlength=n * _LEVELS).reshape(n, _LEVELS)
+    up_to = counts.cumsum(axis=1)
+    middle = ((up_to[:, -1:] - turn) // 2 + 1 for turn in (1, 0))  # ranks from 1
+    return np.asarray(sum((up_to < rank).sum(axis=1) for rank in middle) / 2, np.float64)
 
 
 def _touching(
@@ -187,6 +195,25 @@ def _ratios(
 def _hats(level: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, "n b"]:
     """Luma such that differences count up to two steps and not beyond."""
     return np.asarray(np.maximum(0, 1 - np.abs(level[:, None] / _EXACT - np.arange(int(255 / _EXACT) + 1))))
+
+
+def _table() -> Float64[np.ndarray, "a b"]:
+    hats = _hats(np.arange(2 * _LEVELS - 1) / 2)
+    return _APART * np.asarray([np.abs(hats - row).sum(axis=1) for row in hats])
+
+
+def apart(one: Float64[np.ndarray, " n"], other: Float64[np.ndarray, " m"]) -> Float64[np.ndarray, "n m"]:
+    """How far regions are apart by their exact luma, to be added to the differences of their features.
+
+    Args:
+        one: medians of some regions, in halves of a level.
+        other: of others.
+    """
+    rows, columns = (np.rint(2 * level).astype(np.int64) for level in (one, other))
+    return np.asarray(_TABLE[rows].take(columns, axis=1))
+
+
+_TABLE = _table()
 
 
 def _place(label: Int64[np.ndarray, "h w"], luma: Float32[np.ndarray, "h w"], n: int) -> Float64[np.ndarray, "n f"]:

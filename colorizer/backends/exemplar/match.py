@@ -11,7 +11,8 @@ from scipy import sparse
 from scipy.spatial.distance import cdist
 
 from colorizer.backends.exemplar import palette
-from colorizer.backends.exemplar.flats import PAPER, Flats, describe
+from colorizer.backends.exemplar.flats import PAPER, Flats, apart, describe
+from colorizer.hands import Hands
 from colorizer.luma import chroma_of, luma_of
 
 _COLOURS = 48  # palette of a context
@@ -73,7 +74,7 @@ def learn(picture: UInt8[np.ndarray, "h w 3"], known: Bool[np.ndarray, "h w"]) -
 
 
 def match(
-    luma: Float32[np.ndarray, "h w"], references: Sequence[Known], groups: Sequence[int]
+    luma: Float32[np.ndarray, "h w"], references: Sequence[Known], groups: Sequence[int], hands: Hands
 ) -> tuple[Float32[np.ndarray, "h w 2"], Float32[np.ndarray, "h w"]]:
     """Chroma of the page's flat regions and how much of it to expect right.
 
@@ -81,6 +82,7 @@ def match(
         luma: of the page, [0, 255], at matching size.
         references: as `learn` describes them.
         groups: for each reference the group that it is left out with when the matching is tried on the references.
+        hands: try the references side by side.
 
     Returns:
         Chroma, and the share in [0, 1] of the true chroma's energy that it is expected to explain, judged by
@@ -94,7 +96,7 @@ def match(
     if len({g for _, g in pairs}) < 2:
         return chroma, sure
     book = _book([k for k, _ in pairs])
-    trust = _judge([k for k, _ in pairs], np.array([g for _, g in pairs]), book)
+    trust = _judge([k for k, _ in pairs], np.array([g for _, g in pairs]), book, hands)
     if trust.explained.max() <= 0:
         return chroma, sure
     flats = describe(luma, np.ones(luma.shape, bool))
@@ -140,13 +142,16 @@ def _company(meetings: Float64[np.ndarray, "2 k k"]) -> Float64[np.ndarray, "2 k
     return np.asarray(np.clip(np.log((meetings + prior) / (chance + prior)), -1.5, 2.5))
 
 
-def _judge(known: Sequence[Known], groups: Int64[np.ndarray, " r"], book: _Book) -> _Trust:
+def _judge(known: Sequence[Known], groups: Int64[np.ndarray, " r"], book: _Book, hands: Hands) -> _Trust:
     """What the matching is worth on references that it has not seen."""
-    parts = []
-    for k, group in zip(known, groups, strict=True):
-        mean, certain = _answer(k.flats, book, groups != group)
+
+    def tried(place: int) -> tuple[Float64[np.ndarray, "n 2"], Float64[np.ndarray, " n"], Float64[np.ndarray, "n 2"]]:
+        k = known[place]
+        mean, certain = _answer(k.flats, book, groups != groups[place])
         share = np.sqrt(k.flats.area * (k.flats.luma < PAPER))[:, None]
-        parts.append((mean * share, certain, k.chroma * share))
+        return mean * share, certain, k.chroma * share
+
+    parts = list(hands.each(tried, range(len(known))))
     mean, certain, truth = (np.concatenate(column) for column in zip(*parts, strict=True))
     edges = np.quantile(certain, np.linspace(0, 1, _BANDS + 1))
     band = np.clip(np.searchsorted(edges, certain) - 1, 0, _BANDS - 1)
@@ -169,6 +174,7 @@ def _answer(
     order = order[seen[book.owner[order]]]
     ids, heads = np.unique(book.colour[order], return_index=True)
     away = cdist(flats.features, book.features[order], "cityblock")
+    away += apart(flats.luma, book.luma[order])
     nearest = away.min(axis=1)
     logit, tint = np.empty((len(away), len(ids))), np.empty((len(away), len(ids), 2))
     for j, rows in enumerate(np.split(order, heads[1:])):

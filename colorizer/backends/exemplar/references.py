@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float32, UInt8
 from colorizer.assembly import assemble, by_reference
 from colorizer.backends.exemplar import match
 from colorizer.backends.exemplar.features import describe, unit_of
+from colorizer.hands import Hands
 from colorizer.luma import chroma_of, luma_of
 from colorizer.types import Hit
 
@@ -54,41 +55,55 @@ def sample(picture: UInt8[np.ndarray, "h w 3"], known: Bool[np.ndarray, "h w"]) 
     luma = luma_of(picture)
     drawn = np.flatnonzero(known & (luma < WHITE) & (luma > BLACK))
     chosen = np.random.default_rng(0).permutation(drawn)[:_SAMPLES]
-    features = describe(luma.astype(np.float32), unit_of(width, height)).reshape(height * width, -1)
+    features = describe(luma.astype(np.float32), unit_of(width, height), chosen)
     quarter = (chosen // width * 2 // height) * 2 + chosen % width * 2 // width
-    return Samples(features[chosen], chroma_of(picture).reshape(-1, 2)[chosen], quarter.astype(np.uint8))
+    return Samples(features, chroma_of(picture).reshape(-1, 2)[chosen], quarter.astype(np.uint8))
 
 
 class Shelf:
     """Samples of the references seen last, because the pages of a chapter share them.
 
     Args:
+        hands: look at references side by side.
         places: references kept; one takes up to 2 MB.
     """
 
-    def __init__(self, places: int = 32) -> None:
-        self._places = places
+    def __init__(self, hands: Hands, places: int = 32) -> None:
+        self._hands, self._places = hands, places
         self._samples: OrderedDict[bytes, Samples] = OrderedDict()
         self._regions: OrderedDict[bytes, match.Known] = OrderedDict()
 
     def fetch(self, context: Sequence[Sequence[Hit]]) -> Iterator[Reference]:
         """Each reference of the context; its samples may be none, and do not depend on what was asked before."""
-        for name, hits in by_reference(context).items():
+
+        def looked_at(item: tuple[str, list[Hit]]) -> Reference:
+            name, hits = item
             picture, known = assemble(hits)
             key = hashlib.blake2b(picture.tobytes() + known.tobytes() + bytes(str(known.shape), "ascii")).digest()
-            samples = self._kept(self._samples, key, partial(sample, picture, known))
-            yield Reference(name, hits[0].chapter, samples, key, tuple(hits))
+            samples = self._samples.get(key) or sample(picture, known)
+            return Reference(name, hits[0].chapter, samples, key, tuple(hits))
 
-    def regions(self, reference: Reference) -> match.Known:
-        """The flat regions of a reference."""
-        return self._kept(self._regions, reference.key, lambda: match.learn(*assemble(reference.hits, FLAT_AREA)))
+        with closing(self._hands.each(looked_at, by_reference(context).items())) as found:
+            for reference in found:
+                self._keep(self._samples, reference.key, reference.samples)
+                yield reference
 
-    def _kept(self, shelf: OrderedDict[bytes, T], key: bytes, make: Callable[[], T]) -> T:
-        found = shelf.pop(key, None)
-        shelf[key] = value = make() if found is None else found
+    def regions(self, references: Sequence[Reference]) -> list[match.Known]:
+        """The flat regions of each reference."""
+
+        def looked_at(reference: Reference) -> match.Known:
+            return self._regions.get(reference.key) or match.learn(*assemble(reference.hits, FLAT_AREA))
+
+        found = list(self._hands.each(looked_at, references))
+        for reference, known in zip(references, found, strict=True):
+            self._keep(self._regions, reference.key, known)
+        return found
+
+    def _keep(self, shelf: OrderedDict[bytes, T], key: bytes, value: T) -> None:
+        shelf[key] = value
+        shelf.move_to_end(key)
         if len(shelf) > self._places:
             shelf.popitem(last=False)
-        return value
 
     def clear(self) -> None:
         """Forget all."""

@@ -55,7 +55,8 @@ class Network:
         self._penalty = float(told[PENALTY])
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = max(1, min(_THREADS, len(os.sched_getaffinity(0))))
-        options.enable_cpu_mem_arena = False  # pages differ in size; what one needed would be kept for ever
+        self._how = onnxruntime.RunOptions()  # pages differ in size: what one needed goes back behind it
+        self._how.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._page = onnxruntime.InferenceSession(str(folder / PAGE), options, providers=["CPUExecutionProvider"])
         self._reference = onnxruntime.InferenceSession(
@@ -81,7 +82,7 @@ class Network:
 
         Cost: 6 billion multiply-adds at 320 x 448.
         """
-        found = self._reference.run(None, {"look": look[None], "chroma": chroma[None]})
+        found = self._reference.run(None, {"look": look[None], "chroma": chroma[None]}, self._how)
         tokens, keys, values, regressors = (x[0] for x in found)
         coarse, fine = _shown(known, 16), _shown(known, 8)
         weight = _cells(drawn, 8)[fine, None].astype(np.float64)
@@ -110,7 +111,7 @@ class Network:
             "ridge": self._fit(*_sums(told, self._terms)).astype(np.float32)[None],
             "evidence": self._evidence(told)[None],
         }
-        chroma, sure = self._page.run(None, feed)
+        chroma, sure = self._page.run(None, feed, self._how)
         return np.ascontiguousarray(chroma[0].transpose(1, 2, 0)) * np.float32(CHROMA), sure[0, 0]
 
     def _joined(self, parts: list[Float32[np.ndarray, "_n _d"]], name: str) -> Float32[np.ndarray, "1 n d"]:

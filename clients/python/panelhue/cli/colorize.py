@@ -14,6 +14,7 @@ from panelhue.cli.common import (
     RETRIEVAL_DEFAULT,
     AsJson,
     ColorizerTarget,
+    ColorizerToken,
     RetrievalTarget,
     complain,
     err,
@@ -29,7 +30,8 @@ from panelhue.cli.interrupts import stoppable
 from panelhue.cli.reading import BOOK_HELP, RightToLeft, Spreads, SpreadsOption
 
 if TYPE_CHECKING:
-    from panelhue.cli.book_run import Redo, Request, Tally
+    from panelhue.cli.book_run import Redo, Request
+    from panelhue.reports import ColorizeReport
     from panelhue.types import ColorizeOptions
 
 
@@ -159,6 +161,7 @@ def colorize(
     sheet: Annotated[bool, typer.Option(help="Makes a contact sheet (HTML and PNG) at the end.")] = True,
     retrieval: RetrievalTarget = RETRIEVAL_DEFAULT,
     colorizer: ColorizerTarget = COLORIZER_DEFAULT,
+    token: ColorizerToken = "",
     json: AsJson = False,
 ) -> None:
     """Colourises a book from the references of its series, page by page.
@@ -169,9 +172,10 @@ def colorize(
     again.
     """
     from panelhue.chapters import chapter_of
-    from panelhue.cli.book_run import Limit, Request, finished_so_far, run_book
+    from panelhue.cli.book_run import Request, finished_so_far, run_book
     from panelhue.cli.dry_run import show_dry_run
     from panelhue.cli.progress import Display
+    from panelhue.types import Bound
     from panelhue.workspaces import default_target
 
     request = Request(
@@ -193,11 +197,19 @@ def colorize(
         ),
         retrieval=retrieval,
         colorizer=colorizer,
+        token=token,
         series=series,
         chapter=chapter_of(chapter) if chapter else None,
         grow=grow,
         client_fetches=None if context is Fetcher.auto else context is Fetcher.client,
-        limit=Limit(max_chapter, max_depth, tuple(tag or ()), tuple(not_tag or ()), hits),
+        bound=Bound(
+            max_chapter=None if max_chapter is None or max_chapter == "any" else chapter_of(max_chapter),
+            max_depth=max_depth,
+            any_tags=tuple(tag or ()),
+            none_tags=tuple(not_tag or ()),
+        ),
+        own_chapter=max_chapter is None,
+        hits=hits,
         redo=_redo(recolour or [], hint or [], no_hints, recolour_rejected),
         overwrite=overwrite,
         sheet=sheet,
@@ -212,9 +224,9 @@ def colorize(
     _say_beforehand(request)
     advice = "pages are finished; the same command goes on where it was"
     with stoppable(lambda: f"{finished_so_far(request)} {advice}"), Display() as display:
-        tally = run_book(request, display)
-    report(request.target, tally, json)
-    if not tally.whole:
+        found = run_book(request, display)
+    report(found, json)
+    if not found.ok:
         raise typer.Exit(1)
 
 
@@ -289,46 +301,45 @@ def _say_beforehand(request: Request) -> None:
     err().print(f"{escaped(request.book)} → {escaped(request.target)}{more}", style="dim", soft_wrap=True)
 
 
-def _failures(tally: Tally) -> Iterator[tuple[str, str]]:
-    for page, failure in tally.failures.items():
+def _failures(found: ColorizeReport) -> Iterator[tuple[str, str]]:
+    for page, failure in found.failures.items():
         yield page, f"{failure.reason}: {failure.message}"
-    for page, why in tally.not_grown.items():
+    for page, why in found.not_grown.items():
         yield page, f"finished, but not added to the pool: {why}"
 
 
-def as_json(target: Path, tally: Tally) -> dict[str, object]:
+def as_json(found: ColorizeReport) -> dict[str, object]:
     """What became of a book, for programs."""
     return {
-        "output": str(target),
-        "sheets": [str(path) for path in tally.sheets],
-        "pages": tally.pages,
-        "finished": len(tally.done),
-        "kept": tally.kept,
-        "grown": tally.grown,
-        "failed": tally.failures,
-        "not_grown": tally.not_grown,
-        "results": list(tally.done.values()),
+        "output": str(found.output),
+        "sheets": [str(path) for path in found.sheets],
+        "pages": found.pages,
+        "finished": len(found.results),
+        "kept": found.kept,
+        "grown": found.grown,
+        "failed": found.failures,
+        "not_grown": found.not_grown,
+        "results": list(found.results.values()),
     }
 
 
-def report(target: Path, tally: Tally, json: bool) -> None:
+def report(found: ColorizeReport, json: bool) -> None:
     """Prints what became of a book."""
-    seconds = sorted(one.seconds for one in tally.done.values())
     if json:
-        print_json(as_json(target, tally))
+        print_json(as_json(found))
         return
-    fresh = len(tally.done) - tally.kept
-    text = f"[bold]{escaped(target)}[/]: {len(tally.done)} of {tally.pages} pages"
-    text += f", {tally.kept} of them from before" if tally.kept else ""
-    text += f", {tally.grown} added to the pool" if tally.grown else ""
-    text += f"; median {seconds[len(seconds) // 2]:.2f} s a page" if fresh else ""
+    seconds = sorted(one.seconds for one in found.results.values())
+    text = f"[bold]{escaped(found.output)}[/]: {len(found.results)} of {found.pages} pages"
+    text += f", {found.kept} of them from before" if found.kept else ""
+    text += f", {found.grown} added to the pool" if found.grown else ""
+    text += f"; median {seconds[len(seconds) // 2]:.2f} s a page" if len(seconds) > found.kept else ""
     out().print(text, soft_wrap=True)
-    for path in tally.sheets:
+    for path in found.sheets:
         out().print(f"contact sheet: {escaped(path)}", soft_wrap=True)
-    for licence in sorted({one.weights_licence for one in tally.done.values()} - {""}):
+    for licence in sorted({one.weights_licence for one in found.results.values()} - {""}):
         out().print(f"made with weights under: {escaped(licence)}", soft_wrap=True)
-    for page, done in tally.done.items():
+    for page, done in found.results.items():
         for text in done.notes:
             note(f"{page}: {text}")
-    for page, why in _failures(tally):
+    for page, why in _failures(found):
         complain(f"{page}: {why}")

@@ -25,6 +25,14 @@ RetrievalTarget = Annotated[
 ColorizerTarget = Annotated[
     str, typer.Option("--colorizer", envvar="PANELHUE_COLORIZER", help="Address of the colouriser server.")
 ]
+ColorizerToken = Annotated[
+    str,
+    typer.Option(
+        "--token",
+        envvar="PANELHUE_COLORIZER_TOKEN",
+        help="What the colouriser server asks for, if it does. Other users can read a command line, but no variable.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs, and nothing else on standard output.")]
 
 RETRIEVAL_DEFAULT = "127.0.0.1:50051"

@@ -20,13 +20,17 @@ def complete_series(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]
 
 def complete_backend(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Names of back-ends that begin so, with what they are."""
-    return _quietly(lambda: _backends(_target(ctx, "colorizer", COLORIZER_DEFAULT)), incomplete)
+    return _quietly(lambda: _backends(_target(ctx, "colorizer", COLORIZER_DEFAULT), _token(ctx)), incomplete)
 
 
 def _target(ctx: typer.Context, name: str, default: str) -> str:
     """The server's address: from the line that is being typed, or the environment."""
     given = ctx.params.get(name)
     return str(given or os.environ.get(f"PANELHUE_{name.upper()}") or default)
+
+
+def _token(ctx: typer.Context) -> str:
+    return str(ctx.params.get("token") or os.environ.get("PANELHUE_COLORIZER_TOKEN") or "")
 
 
 def _series(target: str) -> Iterable[tuple[str, str]]:
@@ -37,11 +41,11 @@ def _series(target: str) -> Iterable[tuple[str, str]]:
         return [(one.id, one.display_name) for one in client.list_series()]
 
 
-def _backends(target: str) -> Iterable[tuple[str, str]]:
+def _backends(target: str, token: str) -> Iterable[tuple[str, str]]:
     from panelhue.colorizer_client import ColorizerClient
     from panelhue.retries import Retry
 
-    with ColorizerClient(target, timeout=SECONDS, retry=Retry.none()) as client:
+    with ColorizerClient(target, timeout=SECONDS, retry=Retry.none(), token=token) as client:
         return [(one.name, one.description) for one in client.backends() if one.available]
 
 

@@ -13,6 +13,7 @@ from panelhue.cli.common import (
     RETRIEVAL_DEFAULT,
     AsJson,
     ColorizerTarget,
+    ColorizerToken,
     RetrievalTarget,
     data_folder,
     err,
@@ -33,6 +34,7 @@ def doctor(
     ] = None,
     retrieval: RetrievalTarget = RETRIEVAL_DEFAULT,
     colorizer: ColorizerTarget = COLORIZER_DEFAULT,
+    token: ColorizerToken = "",
     json: AsJson = False,
 ) -> None:
     """Looks at versions, GPU, FAISS, weights, data folder, disk, ports and servers, and says how to mend what is wrong.
@@ -43,7 +45,7 @@ def doctor(
 
     # A server that was started by itself has its folder from here.
     pools = os.environ.get("PANELHUE_RETRIEVAL_DATA_DIR")
-    place = Place(Path(pools) if pools else (data or data_folder()) / "pools", retrieval, colorizer)
+    place = Place(Path(pools) if pools else (data or data_folder()) / "pools", retrieval, colorizer, token)
     found: list[Check] = []
     with err().status("looking"):
         for check in checks(place):

@@ -10,11 +10,12 @@ from statistics import median
 
 from panelhue import jobs
 from panelhue.chapters import chapter_text
-from panelhue.cli.book_run import Ready, Request, card_of, ready, rejected_pages
+from panelhue.cli.book_run import Redo, Request, card_of, ready, rejected_pages
 from panelhue.cli.common import complain, escaped, out, print_json, table
 from panelhue.cli.hints import page_named
 from panelhue.colorizer_client import WINDOW
 from panelhue.journal import FOLDER, Record, read_record
+from panelhue.planning import Ready
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def outlook(request: Request) -> Outlook:
     with ready(request) as all_of_it:
         place, record = all_of_it.place, read_record(all_of_it.place.state)
         card = card_of(all_of_it.colorizer, all_of_it.options.backend)
-        chapters = tuple(_chapters(all_of_it, record))
+        chapters = tuple(_chapters(all_of_it, record, request.redo))
         to_do = sum(len(one.to_do) for one in chapters)
         pace = _pace(request.target, card.name)
         return Outlook(
@@ -79,8 +80,8 @@ def outlook(request: Request) -> Outlook:
         )
 
 
-def _chapters(all_of_it: Ready, record: Record) -> Iterator[ChapterOutlook]:
-    again = _again(all_of_it, record)
+def _chapters(all_of_it: Ready, record: Record, redo: Redo) -> Iterator[ChapterOutlook]:
+    again = _again(all_of_it, record, redo) if redo else None
     for plan in all_of_it.plans(again):
         kept, pending, failed = jobs.sorted_pages(plan, all_of_it.place, record)
         forced = [one.page for one in kept if again is not None]
@@ -96,10 +97,7 @@ def _chapters(all_of_it: Ready, record: Record) -> Iterator[ChapterOutlook]:
         )
 
 
-def _again(all_of_it: Ready, record: Record) -> frozenset[str] | None:
-    redo = all_of_it.request.redo
-    if not redo:
-        return None
+def _again(all_of_it: Ready, record: Record, redo: Redo) -> frozenset[str]:
     names = {page_named(all_of_it.book, text).name for text in redo.pages}
     return frozenset(names | rejected_pages(all_of_it.book, record) if redo.rejected else names)
 

@@ -88,7 +88,7 @@ class PanelhueGroup(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Runs the command; errors become a sentence on standard error and an exit code."""
         from panelhue.cli.common import complain
-        from panelhue.errors import BookError, PanelhueError, Unavailable, UsageError
+        from panelhue.errors import BookError, PanelhueError, Unauthenticated, Unavailable, UsageError
 
         try:
             return super().invoke(ctx)
@@ -98,6 +98,8 @@ class PanelhueGroup(TyperGroup):
                 complain(
                     "start the servers with `panelhue up`, or name them with --retrieval and --colorizer", hint=True
                 )
+            if isinstance(error, Unauthenticated):
+                complain("say the colouriser's token in PANELHUE_COLORIZER_TOKEN, or by --token", hint=True)
             code = 2 if isinstance(error, UsageError | BookError) else 3 if isinstance(error, Unavailable) else 4
             raise typer.Exit(code) from error
         except BrokenPipeError:

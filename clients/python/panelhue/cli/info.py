@@ -9,6 +9,7 @@ from panelhue.cli.common import (
     RETRIEVAL_DEFAULT,
     AsJson,
     ColorizerTarget,
+    ColorizerToken,
     RetrievalTarget,
     escaped,
     out,
@@ -18,11 +19,11 @@ from panelhue.cli.common import (
 )
 
 
-def backends(colorizer: ColorizerTarget = COLORIZER_DEFAULT, json: AsJson = False) -> None:
+def backends(colorizer: ColorizerTarget = COLORIZER_DEFAULT, token: ColorizerToken = "", json: AsJson = False) -> None:
     """Lists the colouriser's back-ends with what they want, cost and allow."""
     from panelhue.colorizer_client import ColorizerClient
 
-    with ColorizerClient(colorizer) as client:
+    with ColorizerClient(colorizer, token=token) as client:
         cards = client.backends()
     if json:
         print_json(cards)
@@ -51,7 +52,10 @@ def backends(colorizer: ColorizerTarget = COLORIZER_DEFAULT, json: AsJson = Fals
 
 
 def info(
-    retrieval: RetrievalTarget = RETRIEVAL_DEFAULT, colorizer: ColorizerTarget = COLORIZER_DEFAULT, json: AsJson = False
+    retrieval: RetrievalTarget = RETRIEVAL_DEFAULT,
+    colorizer: ColorizerTarget = COLORIZER_DEFAULT,
+    token: ColorizerToken = "",
+    json: AsJson = False,
 ) -> None:
     """Shows versions, limits and load of both servers. Exits with 3 if one of them does not answer."""
     from importlib.metadata import version
@@ -62,7 +66,7 @@ def info(
 
     found: dict[str, object] = {"client": {"version": version("panelhue")}}
     away = []
-    with RetrievalClient(retrieval) as one, ColorizerClient(colorizer) as other:
+    with RetrievalClient(retrieval) as one, ColorizerClient(colorizer, token=token) as other:
         for name, ask in (("retrieval", one.info), ("colorizer", other.info)):
             try:
                 found[name] = ask()

@@ -26,7 +26,7 @@ from panelhue.cli.reading import BOOK_HELP, RightToLeft, Spreads, SpreadsOption,
 
 if TYPE_CHECKING:
     from panelhue.books import Book
-    from panelhue.types import AddResult, ReferenceFile
+    from panelhue.types import AddResult
 
 
 def ingest(
@@ -49,52 +49,25 @@ def ingest(
     """Adds colour pages to a series' pool. The same bytes again change nothing. Exits with 1 if a page was rejected."""
     from contextlib import ExitStack
 
+    from panelhue.chapters import said_chapter
+    from panelhue.planning import made_series, reference_files
     from panelhue.retrieval_client import RetrievalClient
 
+    said = said_chapter(chapter)
     with ExitStack() as stack:
         stack.enter_context(stoppable("what was added stays; the same command goes on with the rest"))
         opened = [stack.enter_context(read_book(path, spreads, right_to_left)) for path in books]
-        files = [file for place, book in enumerate(opened) for file in _files(place, book, chapter, tag or [])]
+        tags = tuple(tag or ())
+        files = [file for place, book in enumerate(opened) for file in reference_files(book, said, tags, f"{place}/")]
         if chapter is None and (missing := sum(file.chapter is None for file in files)):
             note(f"{missing} of {len(files)} pages are of no chapter, so every chapter may use them; see --chapter")
         client = stack.enter_context(RetrievalClient(retrieval))
-        if create:
-            _ensure(client, series)
+        if create and made_series(client, series):
+            note(f"made the series {series}")
         results = list(_added(client.add_references(series, files), len(files)))
     _report(opened, results, json)
     if any(result.failure is not None for result in results):
         raise typer.Exit(1)
-
-
-def _files(place: int, book: Book, chapter: str | None, tags: list[str]) -> Iterator[ReferenceFile]:
-    from panelhue.chapters import chapter_of
-    from panelhue.folders import shown
-    from panelhue.types import Provenance, ReferenceFile
-
-    said = None if chapter in (None, "none") else chapter_of(chapter or "")
-    for page in book.pages:
-        of_page = said if chapter is not None else page.chapter if page.chapter is not None else book.chapter
-        source = shown(f"{book.path.name}/{page.name}").encode()[-1024:].decode(errors="ignore")
-        yield ReferenceFile(
-            name=f"{place}/{page.name}",
-            data=page.read,
-            chapter=of_page,
-            page=page.number,
-            tags=tuple(tags),
-            provenance=Provenance(source=source),
-        )
-
-
-def _ensure(client: object, series: str) -> None:
-    from panelhue.errors import AlreadyExists
-    from panelhue.retrieval_client import RetrievalClient
-
-    assert isinstance(client, RetrievalClient)
-    try:
-        client.create_series(series)
-    except AlreadyExists:
-        return
-    note(f"made the series {series}")
 
 
 def _added(results: Iterator[AddResult], total: int) -> Iterator[AddResult]:

@@ -8,6 +8,7 @@ from panelhue import jobs
 from panelhue import types as t
 from panelhue.chapters import chapter_text
 from panelhue.cli.common import err, escaped
+from panelhue.reports import BookProgress
 
 
 class Display:
@@ -34,7 +35,6 @@ class Display:
             console=self._console,
             disable=not self._bars,
         )
-        self._pages, self._finished = 0, 0
         self._chapter: Any = None
         self._tasks: dict[str, Any] = {}
 
@@ -47,28 +47,25 @@ class Display:
             self._progress.remove_task(task)
         self._progress.stop()
 
-    def begin(self, pages: int) -> None:
-        """Begins a book of so many pages."""
-        self._pages, self._finished = pages, 0
-
     def chapter(self, chapter: int | None, pages: int) -> None:
         """Begins a chapter."""
         name = "book" if chapter is None else f"chapter {chapter_text(chapter)}"
         self._chapter = self._progress.add_task(name, total=pages)
 
-    def show(self, step: jobs.Step) -> None:
+    def show(self, told: BookProgress) -> None:
         """Shows what has happened."""
+        step, page = told.step, escaped(told.page)
         if isinstance(step, t.Accepted | t.Queued | t.Progress):
             self._page(step)
         elif isinstance(step, jobs.Kept):
-            self._end(step.done.page, f"{escaped(step.done.page)} was finished before")
+            self._end(told, f"{page} was finished before")
         elif isinstance(step, jobs.Written):
             kind = "kept as it was, in colour" if step.done.already_colour else f"{step.done.seconds:.2f} s"
-            self._end(step.done.page, f"{escaped(step.done.page)} {kind}")
+            self._end(told, f"{page} {kind}")
         elif isinstance(step, t.Failed):
-            self._end(step.key, f"{escaped(step.key)} [red]failed[/]: {escaped(step.failure.reason)}")
+            self._end(told, f"{page} [red]failed[/]: {escaped(step.failure.reason)}")
         elif isinstance(step, jobs.NotGrown):
-            self._say(f"{escaped(step.done.page)} is not added to the pool: {escaped(step.why)}")
+            self._say(f"{page} is not added to the pool: {escaped(step.why)}")
         elif isinstance(step, jobs.Again):
             self._say(f"{step.pages} pages again in {step.seconds:.1f} s: {escaped(step.why)}")
 
@@ -83,13 +80,12 @@ class Display:
         elif step.position:
             self._progress.update(task, description=f"  {escaped(step.key)} (behind {step.position})")
 
-    def _end(self, page: str, line: str) -> None:
-        self._finished += 1
-        if (task := self._tasks.pop(page, None)) is not None:
+    def _end(self, told: BookProgress, line: str) -> None:
+        if (task := self._tasks.pop(told.page, None)) is not None:
             self._progress.remove_task(task)
         self._progress.advance(self._chapter)
         if not self._bars:
-            self._say(f"{self._finished}/{self._pages} {line}")
+            self._say(f"{told.done}/{told.total} {line}")
         elif "failed" in line:
             self._say(line)
 

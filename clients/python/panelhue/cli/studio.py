@@ -11,6 +11,7 @@ from panelhue.cli.common import (
     RETRIEVAL_DEFAULT,
     AsJson,
     ColorizerTarget,
+    ColorizerToken,
     RetrievalTarget,
     escaped,
     note,
@@ -26,6 +27,7 @@ def studio(
     upload_mb: Annotated[int, typer.Option(min=1, help="Largest file that a browser may send, megabytes.")] = 1024,
     retrieval: RetrievalTarget = RETRIEVAL_DEFAULT,
     colorizer: ColorizerTarget = COLORIZER_DEFAULT,
+    token: ColorizerToken = "",
     json: AsJson = False,
 ) -> None:
     """Serves the studio, a web page over both servers, until Ctrl-C.
@@ -53,4 +55,4 @@ def studio(
         out().print(f"the studio is at [bold]{escaped(address)}[/]; Ctrl-C ends it", soft_wrap=True)
 
     with stoppable("the studio has ended"):  # SIGTERM and the terminal's end clear away as Ctrl-C does
-        serve(host, port, retrieval, colorizer, upload_bytes=upload_mb << 20, started=started)
+        serve(host, port, retrieval, colorizer, token, upload_bytes=upload_mb << 20, started=started)

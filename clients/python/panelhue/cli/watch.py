@@ -16,6 +16,7 @@ from panelhue.cli.common import (
     RETRIEVAL_DEFAULT,
     AsJson,
     ColorizerTarget,
+    ColorizerToken,
     RetrievalTarget,
     complain,
     err,
@@ -28,7 +29,8 @@ from panelhue.cli.interrupts import stoppable
 
 if TYPE_CHECKING:
     from panelhue.books import Book
-    from panelhue.cli.book_run import Request, Tally
+    from panelhue.cli.book_run import Request
+    from panelhue.reports import ColorizeReport
     from panelhue.watching import Arrival, Ledger
 
 LONGEST_PAUSE = 60.0  # seconds between two attempts while a server is away
@@ -71,6 +73,7 @@ def watch(
     once: Annotated[bool, typer.Option("--once", help="Ends when everything that is there is done.")] = False,
     retrieval: RetrievalTarget = RETRIEVAL_DEFAULT,
     colorizer: ColorizerTarget = COLORIZER_DEFAULT,
+    token: ColorizerToken = "",
     json: AsJson = False,
 ) -> None:
     """Colourises books and pictures as they arrive in a folder, until it is stopped.
@@ -81,7 +84,8 @@ def watch(
     if something could not be done.
     """
     from panelhue.chapters import chapter_of
-    from panelhue.cli.book_run import Limit, Request
+    from panelhue.cli.book_run import Request
+    from panelhue.types import Bound
     from panelhue.workspaces import named_beside
 
     target = output or named_beside(folder, f"{folder.resolve().name}-colour")
@@ -99,10 +103,11 @@ def watch(
         ),
         retrieval=retrieval,
         colorizer=colorizer,
+        token=token,
         series=series,
         chapter=chapter_of(chapter) if chapter else None,
         grow=grow,
-        limit=Limit(max_depth=max_depth),
+        bound=Bound(max_depth=max_depth),
         sheet=sheet,
     )
     _check(folder, target)
@@ -167,7 +172,7 @@ class _Watch:
         try:
             err().print(f"{escaped(names)} …", style="bold", soft_wrap=True)
             with Display() as display:
-                tally = run_book(request, display, book)
+                found = run_book(request, display, book)
         except (Unavailable, Overloaded) as error:
             note(f"{names}: waits: {error.message}")
             return False
@@ -179,9 +184,9 @@ class _Watch:
         except (OSError, UnicodeError) as error:  # a file that may not be read, a disk that is full
             self._fail(work, ledger, str(error))
             return True
-        self._tell(request, work, tally)
+        self._tell(work, found)
         for one in work:
-            if tally.whole or (one.loose and one.page not in tally.failures and one.page not in tally.not_grown):
+            if found.ok or (one.loose and one.page not in found.failures and one.page not in found.not_grown):
                 ledger.finish(one)
             else:
                 self.sound = False
@@ -239,10 +244,10 @@ class _Watch:
             if self.json:
                 print_json_line({"names": [one.name], "error": why})
 
-    def _tell(self, request: Request, work: Sequence[Arrival], tally: Tally) -> None:
+    def _tell(self, work: Sequence[Arrival], found: ColorizeReport) -> None:
         if self.json:
-            facts = as_json(request.target, tally)
-            facts["results"] = [{"page": one.page, "output": one.output} for one in tally.done.values()]
+            facts = as_json(found)
+            facts["results"] = [{"page": one.page, "output": one.output} for one in found.results.values()]
             print_json_line({"names": [one.name for one in work], **facts})
         else:
-            report(request.target, tally, json=False)
+            report(found, json=False)

@@ -81,7 +81,8 @@ class ChapterHandlers(Handlers):
         yield from self._watched(desk, series)
 
     def _begin(self, desk: Desk, pages: list[DeskPage], wishes: Wishes) -> None:
-        Run(desk, pages, wishes, self.servers.colorizer.target, self.servers.retrieval)
+        servers = self.servers
+        Run(desk, pages, wishes, servers.colorizer.target, servers.retrieval, servers.token)
 
     @told
     def watch(self, token: str, series: str | None) -> Iterator[Changes]:

@@ -100,51 +100,35 @@ def build() -> Page:
     return Page(blocks=blocks, **parts)
 
 
+def _line(label: str, placeholder: str, most: int, **layout: Any) -> gr.Textbox:
+    """A box for one line of at most so many characters."""
+    return gr.Textbox(label=label, placeholder=placeholder, max_lines=1, max_length=most, **layout)
+
+
+def _files(label: str, **layout: Any) -> gr.File:
+    """A place to drop files onto."""
+    return gr.File(label=label, file_count="multiple", scale=3, **layout)
+
+
 def _series_row() -> dict[str, Any]:
     with gr.Row(elem_classes="ph-row"):
         series = gr.Dropdown(label="Series", choices=[], scale=4, min_width=200, elem_id="ph-series")
         reload = gr.Button("Reload", scale=0, min_width=110, elem_id="ph-reload")
-        new = gr.Textbox(
-            label="New series",
-            placeholder="such as: tale",
-            max_lines=1,
-            max_length=120,
-            scale=3,
-            min_width=160,
-            elem_id="ph-new",
-        )
+        new = _line("New series", "such as: tale", 120, scale=3, min_width=160, elem_id="ph-new")
         create = gr.Button("Create", scale=0, min_width=110, elem_id="ph-create")
     return {"series": series, "reload": reload, "new_series": new, "create": create}
 
 
 def _pool_tab() -> dict[str, Any]:
     with gr.Row():
-        files = gr.File(
-            label="References: colour pictures, or books of them",
-            file_count="multiple",
-            scale=3,
-            height=150,
-            elem_id="ph-pool-files",
-        )
+        files = _files("References: colour pictures, or books of them", height=150, elem_id="ph-pool-files")
         with gr.Column(scale=2, min_width=240):
-            chapter = gr.Textbox(
-                label="Their chapter",
-                placeholder="such as 12 or 10.5; empty: as the books tell",
-                max_lines=1,
-                max_length=16,
-                elem_id="ph-pool-chapter",
-            )
+            hint = "such as 12 or 10.5; empty: as the books tell"
+            chapter = _line("Their chapter", hint, 16, elem_id="ph-pool-chapter")
             add = gr.Button("Add to the pool", variant="primary", elem_id="ph-add")
     with gr.Row():
-        chapters = gr.Textbox(
-            label="Show chapters",
-            placeholder="all; such as 12 or 3-10",
-            max_lines=1,
-            max_length=40,
-            scale=1,
-            min_width=160,
-            elem_id="ph-wall-chapters",
-        )
+        hint = "all; such as 12 or 3-10"
+        chapters = _line("Show chapters", hint, 40, scale=1, min_width=160, elem_id="ph-wall-chapters")
         origin = gr.Radio(
             ["all", "given"], value="all", label="Show colour that is", scale=2, min_width=200, elem_id="ph-wall-origin"
         )
@@ -161,24 +145,10 @@ def _pool_tab() -> dict[str, Any]:
 
 def _chapter_tab() -> dict[str, Any]:
     with gr.Row():
-        files = gr.File(
-            label="The chapter: pictures, or a book such as a CBZ",
-            file_count="multiple",
-            scale=3,
-            height=170,
-            elem_id="ph-chapter-files",
-        )
+        files = _files("The chapter: pictures, or a book such as a CBZ", height=170, elem_id="ph-chapter-files")
         with gr.Column(scale=3, min_width=260):
             with gr.Row():
-                chapter = gr.Textbox(
-                    label="Chapter",
-                    placeholder="such as 12",
-                    max_lines=1,
-                    max_length=16,
-                    scale=1,
-                    min_width=100,
-                    elem_id="ph-chapter",
-                )
+                chapter = _line("Chapter", "such as 12", 16, scale=1, min_width=100, elem_id="ph-chapter")
                 backend = gr.Dropdown(
                     label="Back-end",
                     choices=[("the server's default", "")],

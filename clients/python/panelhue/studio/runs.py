@@ -37,13 +37,20 @@ class Run:
         wishes: how.
         colorizer: address of the colouriser server.
         retrieval: who fetches contexts where the colouriser cannot.
+        token: what the colouriser asks for; "": nothing.
 
     Raises:
         UsageError: pages of the desk are being coloured already.
     """
 
     def __init__(
-        self, desk: Desk, pages: Sequence[DeskPage], wishes: Wishes, colorizer: str, retrieval: RetrievalClient
+        self,
+        desk: Desk,
+        pages: Sequence[DeskPage],
+        wishes: Wishes,
+        colorizer: str,
+        retrieval: RetrievalClient,
+        token: str = "",
     ) -> None:
         self.began = time.monotonic()
         self.pages = pages
@@ -51,7 +58,7 @@ class Run:
         self.stopped = False
         self.finished = 0  # pages
         self._desk, self._wishes = desk, wishes
-        self._client = ColorizerClient(colorizer, timeout=10.0)
+        self._client = ColorizerClient(colorizer, timeout=10.0, token=token)
         self._retrieval = retrieval
         self._here = False  # whether contexts are fetched here
         try:

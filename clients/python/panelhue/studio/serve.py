@@ -21,7 +21,14 @@ PREFIX = "panelhue-studio-"
 
 
 def serve(
-    host: str, port: int, retrieval: str, colorizer: str, *, upload_bytes: int, started: Callable[[str], None]
+    host: str,
+    port: int,
+    retrieval: str,
+    colorizer: str,
+    token: str = "",
+    *,
+    upload_bytes: int,
+    started: Callable[[str], None],
 ) -> None:
     """Serves until it is interrupted.
 
@@ -30,6 +37,7 @@ def serve(
         port: 0: a free one.
         retrieval: address of the retrieval server; need not answer yet.
         colorizer: address of the colouriser server; need not answer yet.
+        token: what the colouriser asks for; "": nothing.
         upload_bytes: the largest file that a browser may send.
         started: is told the page's address once it can be opened.
 
@@ -44,7 +52,10 @@ def serve(
         os.environ["GRADIO_TEMP_DIR"] = str(root / "uploads")
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
         os.environ["HF_HUB_OFFLINE"] = "1"
-        _run(listening, root, retrieval, colorizer, upload_bytes, started)
+        from panelhue.studio.servers import Servers
+
+        with Servers(retrieval, colorizer, token) as servers:
+            _run(listening, root, servers, upload_bytes, started)
     except KeyboardInterrupt:
         pass
     finally:
@@ -53,22 +64,15 @@ def serve(
 
 
 def _run(
-    listening: socket.socket,
-    root: Path,
-    retrieval: str,
-    colorizer: str,
-    upload_bytes: int,
-    started: Callable[[str], None],
+    listening: socket.socket, root: Path, servers: Servers, upload_bytes: int, started: Callable[[str], None]
 ) -> None:
     from panelhue.studio.desks import Desks
-    from panelhue.studio.servers import Servers
 
-    with Servers(retrieval, colorizer) as servers:
-        desks = Desks(root)
-        try:
-            asyncio.run(_served(listening, servers, desks, upload_bytes, started))
-        finally:
-            desks.close()
+    desks = Desks(root)
+    try:
+        asyncio.run(_served(listening, servers, desks, upload_bytes, started))
+    finally:
+        desks.close()
 
 
 async def _served(

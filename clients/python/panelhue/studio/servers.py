@@ -22,12 +22,14 @@ class Servers:
     Args:
         retrieval: address of the retrieval server.
         colorizer: address of the colouriser server.
+        token: what the colouriser asks for; "": nothing.
     """
 
-    def __init__(self, retrieval: str, colorizer: str) -> None:
+    def __init__(self, retrieval: str, colorizer: str, token: str = "") -> None:
+        self.token = token
         self.retrieval = RetrievalClient(retrieval, timeout=PATIENCE)
         self.maintenance = MaintenanceClient(retrieval, timeout=PATIENCE)
-        self.colorizer = ColorizerClient(colorizer, timeout=PATIENCE)
+        self.colorizer = ColorizerClient(colorizer, timeout=PATIENCE, token=token)
         self._stack = ExitStack()
         for client in (self.retrieval, self.maintenance, self.colorizer):
             self._stack.callback(client.close)

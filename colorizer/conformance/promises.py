@@ -1,35 +1,23 @@
-"""The promises that every back-end keeps, each as a check that any back-end can be put to.
-
-    report = check_backend(SPEC)
-    assert not report.broken, report.text()
-
-The pictures are made up here, small and seeded; a back-end without weights is through in seconds.
-"""
+"""The promises that every back-end keeps, each as a check that any back-end can be put to."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 import numpy as np
-from jaxtyping import UInt8
 
-from colorizer.backend import INPUTS, Backend, BackendSpec, Card
-from colorizer.conformance_guidance import off_hint, off_palette
+from colorizer.backend import INPUTS, Backend, Card
+from colorizer.conformance.findings import Broken, expect
+from colorizer.conformance.guidance import off_hint, off_palette
+from colorizer.conformance.pictures import drawing, drawn_context
 from colorizer.luma import luma_of
-from colorizer.types import Hint, Hit, Job, Result, Swatch
-from serving.geometry import CORNERS, corner_boxes
+from colorizer.types import Hint, Job, Result, Swatch
+from serving.geometry import CORNERS
 
-_SIZE = (96, 72)  # width, height of an ordinary test page, pixels
 _ODD_SIZES = ((97, 73), (113, 64), (64, 131))
 _TOLERANCE = 2.0  # mean difference, of 255, that DETERMINISM_TOLERANCE allows
-
-
-class Broken(Exception):
-    """A promise that was not kept; the message states expected and actual."""
 
 
 class _Stop(Exception):
@@ -37,50 +25,7 @@ class _Stop(Exception):
 
 
 @dataclass(frozen=True)
-class Finding:
-    """What became of one check."""
-
-    check: str  # its name, such as "size_is_kept"
-    promise: str  # the sentence that a back-end promises
-    problem: str = ""  # expected and actual; "" where the promise was kept
-    seconds: float = 0.0
-    unchecked: str = ""  # why it was not checked; "" where it was
-
-
-@dataclass(frozen=True)
-class Report:
-    """What became of all checks."""
-
-    backend: str
-    findings: tuple[Finding, ...]
-
-    @property
-    def broken(self) -> tuple[Finding, ...]:
-        """The promises that were not kept."""
-        return tuple(finding for finding in self.findings if finding.problem)
-
-    def text(self) -> str:
-        """One line for each check, for people."""
-        lines = [self.summary()]
-        for finding in self.findings:
-            mark = "BROKEN" if finding.problem else "-     " if finding.unchecked else "ok    "
-            lines.append(f"  {mark} {finding.check}: {finding.promise}")
-            if finding.problem:
-                lines.append(f"         {finding.problem}")
-            if finding.unchecked:
-                lines.append(f"         not checked: {finding.unchecked}")
-        return "\n".join(lines)
-
-    def summary(self) -> str:
-        """How many promises were kept, as a sentence."""
-        unchecked = sum(bool(finding.unchecked) for finding in self.findings)
-        checked = len(self.findings) - unchecked
-        said = f"{self.backend}: {checked - len(self.broken)} of {checked} promises kept"
-        return f"{said}, {unchecked} not checked" if unchecked else said
-
-
-@dataclass(frozen=True)
-class _Bench:
+class Bench:
     """A back-end on trial."""
 
     card: Card
@@ -114,143 +59,25 @@ class _Bench:
         return replace(job, **changes)  # type: ignore[arg-type]  # the fields of Job, by name
 
 
-Check = Callable[[_Bench], None]
-_CHECKS: dict[str, tuple[str, Check]] = {}
+Check = Callable[[Bench], None]
+CHECKS: dict[str, tuple[str, Check]] = {}  # name to sentence and check, in the order in which they are made
 
 
 def _promise(sentence: str) -> Callable[[Check], Check]:
     def register(check: Check) -> Check:
-        _CHECKS[check.__name__.removeprefix("_")] = (sentence, check)
+        CHECKS[check.__name__.removeprefix("_")] = (sentence, check)
         return check
 
     return register
 
 
-def check_names() -> tuple[str, ...]:
-    """Names of all checks, in the order in which they are made."""
-    return tuple(_CHECKS)
-
-
-def check_backend(
-    spec: BackendSpec,
-    settings: Mapping[str, str] | None = None,
-    only: Sequence[str] | None = None,
-    leave_out: Mapping[str, str] | None = None,
-    parameters: Mapping[str, str] | None = None,
-) -> Report:
-    """Puts a back-end to all checks.
-
-    A back-end that raises where it should not has broken the promise that was being checked; the others are checked
-    all the same.
-
-    Args:
-        spec: card and loader.
-        settings: what it is loaded with; {"device": "cpu"} when None.
-        only: names of checks; None: all.
-        leave_out: checks that make no sense for it, by name, with the reason.
-        parameters: of every page, such as a smaller size for a heavy back-end.
-
-    Cost: some thirty pages of 96 x 72 pixels, or of the card's smallest side where that is larger.
-    """
-    settings = settings or {"device": "cpu"}
-    side = spec.card.min_side
-    bench = _Bench(spec.card, lambda: spec.load(settings), (max(_SIZE[0], side), max(_SIZE[1], side)), parameters or {})
-    findings = []
-    for name, (sentence, check) in _CHECKS.items():
-        if only is not None and name not in only:
-            continue
-        if leave_out and name in leave_out:
-            findings.append(Finding(name, sentence, unchecked=leave_out[name]))
-        else:
-            findings.append(find(name, sentence, partial(check, bench)))
-    for backend in bench.held.values():
-        with _ignored():
-            backend.close()
-    return Report(spec.card.name, tuple(findings))
-
-
-def find(name: str, sentence: str, check: Callable[[], None]) -> Finding:
-    """What becomes of one check, whatever it raises."""
-    began = time.perf_counter()
-    problem = ""
-    try:
-        check()
-    except Broken as broken:
-        problem = str(broken)
-    except Exception as error:
-        problem = f"it must not raise here, and raised {type(error).__name__}: {error}"
-    return Finding(name, sentence, problem, time.perf_counter() - began)
-
-
-@contextmanager
-def _ignored() -> Iterator[None]:
-    try:
-        yield
-    except Exception:  # close has its own check
-        return
-
-
-def expect(kept: bool, expected: str, actual: object) -> None:
-    """Goes on where a promise is kept.
-
-    Raises:
-        Broken: it is not.
-    """
-    if not kept:
-        raise Broken(f"expected {expected}, got {actual}")
-
-
-# --- pictures ---------------------------------------------------------------------------------------------------------
-
-
-def drawing(width: int, height: int, seed: int) -> UInt8[np.ndarray, "h w"]:
-    """A drawing: paper, grey discs, ink lines, screentone."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[0:height, 0:width]
-    page = np.full((height, width), 255, np.uint8)
-    for _ in range(4):
-        cx, cy, radius = rng.uniform(0, width), rng.uniform(0, height), rng.uniform(0.1, 0.35) * min(width, height)
-        away = np.hypot(x - cx, y - cy)
-        page[away < radius] = rng.integers(60, 220)
-        page[np.abs(away - radius) < 1] = 0
-    toned = (x < width // 3) & ((x + y) % 4 == 0)
-    page[toned] //= 2
-    return page
-
-
-def drawn_context(width: int, height: int, hits: int) -> tuple[tuple[Hit, ...], ...]:
-    """For each corner `hits` patches of coloured drawings, best first."""
-    context = []
-    for corner, box in enumerate(corner_boxes(width, height)) if min(width, height) >= 16 else ():
-        row = []
-        for rank in range(hits):
-            seed = 10 + (corner + rank) % 3
-            colour = coloured(width, height, seed)
-            patch = np.ascontiguousarray(colour[box.y0 : box.y1, box.x0 : box.x1])
-            row.append(Hit(patch, 0.9 - rank / 100, f"{seed:064x}", box, (width, height)))
-        context.append(tuple(row))
-    return tuple(context) or ((),) * len(CORNERS)
-
-
-def coloured(width: int, height: int, seed: int) -> UInt8[np.ndarray, "h w 3"]:
-    """A coloured drawing: each grey level has its own colour."""
-    page = drawing(width, height, seed)
-    ramp: UInt8[np.ndarray, "256 3"] = np.random.default_rng(7).integers(0, 256, (256, 3), np.uint8)
-    ramp[0], ramp[255] = 0, 255
-    colour: UInt8[np.ndarray, "h w 3"] = ramp[page]
-    return colour
-
-
-# --- promises ---------------------------------------------------------------------------------------------------------
-
-
 @_promise("The back-end loads and meets the protocol.")
-def _loads(bench: _Bench) -> None:
+def _loads(bench: Bench) -> None:
     expect(isinstance(bench.backend, Backend), "an object with colorize and close", type(bench.backend).__name__)
 
 
 @_promise("The card is complete.")
-def _card_is_complete(bench: _Bench) -> None:
+def _card_is_complete(bench: Bench) -> None:
     card = bench.card
     for name in ("name", "version", "description", "code_licence"):
         expect(bool(getattr(card, name)), f"the card's {name} to be set", "nothing")
@@ -265,12 +92,12 @@ def _card_is_complete(bench: _Bench) -> None:
 
 
 @_promise("The result is uint8 RGB and has the page's size.")
-def _size_is_kept(bench: _Bench) -> None:
+def _size_is_kept(bench: Bench) -> None:
     _check_result(bench.job(), bench.run(bench.job())[0])
 
 
 @_promise("Pages of odd sizes are taken.")
-def _odd_sizes(bench: _Bench) -> None:
+def _odd_sizes(bench: Bench) -> None:
     for width, height in _ODD_SIZES:
         side = bench.card.min_side
         job = bench.job((max(width, side), max(height, side)))
@@ -278,27 +105,27 @@ def _odd_sizes(bench: _Bench) -> None:
 
 
 @_promise("A page of the smallest side that the card allows is taken.")
-def _smallest_page(bench: _Bench) -> None:
+def _smallest_page(bench: Bench) -> None:
     side = bench.card.min_side
     job = replace(bench.job(), page=drawing(side, side, 1))
     _check_result(job, bench.run(job)[0])
 
 
 @_promise("A page without any reference is taken.")
-def _no_references(bench: _Bench) -> None:
+def _no_references(bench: Bench) -> None:
     job = bench.job(context=((),) * len(CORNERS))
     _check_result(job, bench.run(job)[0])
 
 
 @_promise("Corners may have different numbers of hits, down to none.")
-def _uneven_corners(bench: _Bench) -> None:
+def _uneven_corners(bench: Bench) -> None:
     full = bench.job()
     uneven = bench.job(context=tuple(() if i % 2 else corner for i, corner in enumerate(full.context)))
     _check_result(uneven, bench.run(uneven)[0])
 
 
 @_promise("Hits of odd, tiny and narrow sizes are taken.")
-def _hits_of_odd_sizes(bench: _Bench) -> None:
+def _hits_of_odd_sizes(bench: Bench) -> None:
     job = bench.job()
     shapes = ((1, 1), (7, 31), (200, 3), (33, 33))
     patches = [np.full((*shape, 3), (200, 90, 40), np.uint8) for shape in shapes]
@@ -310,7 +137,7 @@ def _hits_of_odd_sizes(bench: _Bench) -> None:
 
 
 @_promise("Pages that are all white, all black or all noise are taken.")
-def _plain_pages(bench: _Bench) -> None:
+def _plain_pages(bench: Bench) -> None:
     width, height = bench.size
     noise = np.random.default_rng(3).integers(0, 256, (height, width), np.uint8)
     for page in (np.zeros_like(noise), np.full_like(noise, 255), noise):
@@ -319,7 +146,7 @@ def _plain_pages(bench: _Bench) -> None:
 
 
 @_promise("Inputs are not written to.")
-def _inputs_are_unchanged(bench: _Bench) -> None:
+def _inputs_are_unchanged(bench: Bench) -> None:
     job = bench.job()
     arrays = [job.page, *(hit.pixels for corner in job.context for hit in corner)]
     before = [array.copy() for array in arrays]
@@ -333,7 +160,7 @@ def _inputs_are_unchanged(bench: _Bench) -> None:
 
 
 @_promise("One seed gives one result on one machine, as far as the card says.")
-def _one_seed_one_result(bench: _Bench) -> None:
+def _one_seed_one_result(bench: Bench) -> None:
     if bench.card.determinism == "none":
         return
     job = bench.job(seed=5)
@@ -345,7 +172,7 @@ def _one_seed_one_result(bench: _Bench) -> None:
 
 
 @_promise("A second instance gives the same result as the first.")
-def _no_hidden_state(bench: _Bench) -> None:
+def _no_hidden_state(bench: Bench) -> None:
     if bench.card.determinism != "exact":
         return
     job = bench.job(seed=5)
@@ -359,7 +186,7 @@ def _no_hidden_state(bench: _Bench) -> None:
 
 
 @_promise("Several jobs of different sizes give their results in order.")
-def _order_is_kept(bench: _Bench) -> None:
+def _order_is_kept(bench: Bench) -> None:
     width, height = bench.size
     jobs = [bench.job((width + 8 * i, height + 4 * i), seed=i) for i in range(3)]
     for job, result in zip(jobs, bench.run(*jobs), strict=True):
@@ -372,12 +199,12 @@ def _order_is_kept(bench: _Bench) -> None:
 
 
 @_promise("No jobs give no results.")
-def _no_jobs(bench: _Bench) -> None:
+def _no_jobs(bench: Bench) -> None:
     expect(not list(bench.backend.colorize([])), "no result for no job", "one or more")
 
 
 @_promise("Progress is reported, never goes back and ends at `steps`.")
-def _progress_is_monotone(bench: _Bench) -> None:
+def _progress_is_monotone(bench: Bench) -> None:
     seen = _progress_of(bench, bench.job())
     expect(bool(seen), "progress to be called at least once", "never")
     steps = [total for _, total in seen]
@@ -388,7 +215,7 @@ def _progress_is_monotone(bench: _Bench) -> None:
 
 
 @_promise("More steps asked for are more steps reported, where the card says that they can be chosen.")
-def _steps_are_followed(bench: _Bench) -> None:
+def _steps_are_followed(bench: Bench) -> None:
     if "steps" not in bench.card.inputs:
         return
     few, many = (_progress_of(bench, bench.job(steps=steps))[-1:] for steps in (4, 12))
@@ -396,14 +223,14 @@ def _steps_are_followed(bench: _Bench) -> None:
     expect(more, "more steps in all for 12 than for 4", f"(done, in all) {few} and {many}")
 
 
-def _progress_of(bench: _Bench, job: Job) -> list[tuple[int, int]]:
+def _progress_of(bench: Bench, job: Job) -> list[tuple[int, int]]:
     seen: list[tuple[int, int]] = []
     bench.run(replace(job, progress=lambda step, steps: seen.append((step, steps))))
     return seen
 
 
 @_promise("What `progress` raises ends the job at once and comes through as it is.")
-def _a_raise_from_progress_stops(bench: _Bench) -> None:
+def _a_raise_from_progress_stops(bench: Bench) -> None:
     calls: list[int] = []
 
     def stop(step: int, steps: int) -> None:  # noqa: ARG001 - the signature of Job.progress
@@ -421,11 +248,11 @@ def _a_raise_from_progress_stops(bench: _Bench) -> None:
 
 
 @_promise("After a cancelled job the back-end is as good as before.")
-def _usable_after_a_stop(bench: _Bench) -> None:
+def _usable_after_a_stop(bench: Bench) -> None:
     fresh = replace(bench, held={})  # the shared one was stopped before
     job = bench.job(seed=5)
     before = fresh.run(job)[0].pixels
-    with _ignored():
+    with suppress(Exception):
         _a_raise_from_progress_stops(fresh)
     after = fresh.run(job)[0]
     fresh.backend.close()
@@ -435,7 +262,7 @@ def _usable_after_a_stop(bench: _Bench) -> None:
 
 
 @_promise("Results that nobody takes do no harm.")
-def _abandoned_results(bench: _Bench) -> None:
+def _abandoned_results(bench: Bench) -> None:
     results = bench.backend.colorize([bench.job(), bench.job()])
     next(iter(results))
     del results
@@ -443,7 +270,7 @@ def _abandoned_results(bench: _Bench) -> None:
 
 
 @_promise("Hints, palette, seeds up to 2^64 - 1 and unknown parameters do not make it fail.")
-def _anything_optional(bench: _Bench) -> None:
+def _anything_optional(bench: Bench) -> None:
     width, height = bench.size
     corners = ((0.0, 0.0), (width - 0.5, height - 0.5))
     hints = tuple(Hint(x, y, radius, (255, 0, 0)) for x, y in corners for radius in (0.5, 4.0, 400.0))
@@ -455,7 +282,7 @@ def _anything_optional(bench: _Bench) -> None:
 
 
 @_promise("The page's luma is kept to the bit, where the card says so.")
-def _luma_is_kept(bench: _Bench) -> None:
+def _luma_is_kept(bench: Bench) -> None:
     if not bench.card.keeps_luma:
         return
     for job in (bench.job(), bench.job(context=((),) * len(CORNERS))):
@@ -465,7 +292,7 @@ def _luma_is_kept(bench: _Bench) -> None:
 
 
 @_promise("Previews are uint8 RGB pictures, and are made where the card lists them.")
-def _previews(bench: _Bench) -> None:
+def _previews(bench: Bench) -> None:
     seen: list[object] = []
     bench.run(bench.job(preview=seen.append, preview_every=1))
     if "preview" not in bench.card.inputs:
@@ -477,7 +304,7 @@ def _previews(bench: _Bench) -> None:
 
 
 @_promise("References change the picture, where the card says that it uses them.")
-def _references_count(bench: _Bench) -> None:
+def _references_count(bench: Bench) -> None:
     if "references" not in bench.card.inputs:
         return
     expect(bench.card.hits_per_corner >= 1, "hits_per_corner of at least 1 for a back-end that uses references", 0)
@@ -490,7 +317,7 @@ def _references_count(bench: _Bench) -> None:
 
 
 @_promise("The palette draws like colours to it, where the card says that it is used.")
-def _palette_counts(bench: _Bench) -> None:
+def _palette_counts(bench: Bench) -> None:
     if "palette" not in bench.card.inputs:
         return
     before, after = off_palette(bench.job(), lambda job: bench.run(job)[0].pixels)
@@ -498,7 +325,7 @@ def _palette_counts(bench: _Bench) -> None:
 
 
 @_promise("A hint colours its place, where the card says that hints are used.")
-def _hints_count(bench: _Bench) -> None:
+def _hints_count(bench: Bench) -> None:
     if "hints" not in bench.card.inputs:
         return
     before, after = off_hint(bench.job(), lambda job: bench.run(job)[0].pixels)
@@ -506,7 +333,7 @@ def _hints_count(bench: _Bench) -> None:
 
 
 @_promise("`close` frees it and may be called twice.")
-def _close_twice(bench: _Bench) -> None:
+def _close_twice(bench: Bench) -> None:
     backend = bench.load()
     next(iter(backend.colorize([bench.job()])))
     backend.close()

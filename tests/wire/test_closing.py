@@ -1,0 +1,78 @@
+"""A server that is told to end does so, whatever it is in the middle of, and leaves nothing half-done."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from panelhue import errors
+from tests.wire.conftest import RunningServer
+from tests.wire.pools import clients, ids_of, made, pool_of
+
+WORK = {
+    "snapshot": lambda upkeep: upkeep.create_snapshot("s", "never"),
+    "check": lambda upkeep: list(upkeep.check_series("s")),
+    "backup": lambda upkeep: list(upkeep.back_up("never")),
+    "compaction": lambda upkeep: upkeep.compact_series("s"),
+}
+
+
+def children_of(process: int) -> list[int]:
+    """The processes that any of its threads has started."""
+    found = Path(f"/proc/{process}/task").glob("*/children")
+    return [int(child) for file in found for child in file.read_text().split()]
+
+
+def inspector_of(server: RunningServer) -> int:
+    """The process that checks and copies for the server; stopped, so that it would never end by itself."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        for child in children_of(server.process.pid):
+            with contextlib.suppress(FileNotFoundError):
+                if b"retrieval.inspection" in Path(f"/proc/{child}/cmdline").read_bytes():
+                    os.kill(child, signal.SIGSTOP)
+                    return child
+        time.sleep(0.002)
+    raise AssertionError("there is none")
+
+
+@pytest.mark.parametrize("kind", WORK)
+def test_a_server_ends_in_the_middle_of_long_work(start_retrieval, tmp_path, kind):
+    flags = ("--embedder", "vectors", "--set", "drain_seconds=0.1", "--set", f"backup_dir={tmp_path / 'backups'}")
+    server, told = start_retrieval(*flags), []
+    with clients(server.address) as (pools, upkeep):
+        ids = pool_of(pools, "s", [made(n) for n in range(3)])
+
+        def ask() -> None:
+            try:
+                told.append(WORK[kind](upkeep))
+            except errors.ServerError as error:
+                told.append(error)
+
+        caller = threading.Thread(target=ask)
+        caller.start()
+        child = inspector_of(server)
+        try:
+            assert server.stop() == 0
+            assert not Path(f"/proc/{child}").exists()
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)  # it would stay for ever
+        caller.join(60)
+    assert isinstance(told[0], errors.ServerError)
+    assert "Traceback" not in server.log.read_text()
+    data = tmp_path / "data"
+    assert not list(data.glob("trash/*"))
+    assert not list(tmp_path.glob("backups/*"))
+    again = start_retrieval(*flags)
+    with clients(again.address) as (pools, upkeep):
+        assert ids_of(pools, "s") == set(ids)
+        assert not list(upkeep.list_snapshots("s"))
+        assert list(upkeep.check_series("s"))[-1].findings == 0
+    assert again.stop() == 0
