@@ -27,6 +27,8 @@ RUN, CANCEL, STOP = range(3)  # to the child
 READY, FAILED, EVENT, RESULT, ERROR = range(5)  # to the parent
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_M_ARENA_MAX = -8  # malloc.h of glibc
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 _TRACE_CHARS = 8000  # of a child's traceback that are kept
 
 
@@ -109,6 +111,7 @@ class Link:
                     self.cancelled_id = request_id
                 else:
                     self.inbox.put(None)
+                del payload  # until the next message comes it would be held here
         except (EOFError, OSError):
             os._exit(0)  # nobody is left to answer
 
@@ -126,10 +129,8 @@ def child_main(connection: Connection, recipe: bytes, parent_pid: int) -> None:
         link.send(FAILED, 0, pickle.dumps(f"{type(error).__name__}: {error}"))
         return
     link.send(READY, 0, b"")
-    while (item := link.inbox.get()) is not None:
-        request_id, payload = item
-        kind, answer = _answer(handler, payload, WorkerContext(link, request_id))
-        link.send(kind, request_id, answer)
+    while _served(handler, link):
+        _give_back()
 
 
 def _settle_in(parent_pid: int) -> None:
@@ -137,19 +138,35 @@ def _settle_in(parent_pid: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+        if hasattr(_LIBC, "mallopt"):  # one arena: what a thread has freed serves the others too
+            _LIBC.mallopt(_M_ARENA_MAX, 1)
     if os.getppid() != parent_pid:
         os._exit(0)  # it died before the line above
 
 
-def _answer(handler: Handler, payload: bytes, context: WorkerContext) -> tuple[int, bytes]:
+def _served(handler: Handler, link: Link) -> bool:
+    """Answers the next request; False if there will be none."""
+    item = link.inbox.get()
+    if item is None:
+        return False
+    request_id, payload = item
+    del item  # a page's pictures are large: they are held once while it is coloured, and not at all afterwards
     try:
         request = pickle.loads(payload)  # noqa: S301  the parent wrote it
         del payload
-        return RESULT, pickled(handler(request, context), "the worker's result")
+        kind, answer = RESULT, pickled(handler(request, WorkerContext(link, request_id)), "the worker's result")
     except BaseException as error:  # a request must not end the worker, not even by sys.exit
-        return ERROR, pickled_error(error)
+        kind, answer = ERROR, pickled_error(error)
+    link.send(kind, request_id, answer)
+    return True
+
+
+def _give_back() -> None:
+    """Returns to the system what malloc keeps of a request; some milliseconds."""
+    if _LIBC is not None and hasattr(_LIBC, "malloc_trim"):
+        _LIBC.malloc_trim(0)
 
 
 def pickled(value: object, what: str) -> bytes:

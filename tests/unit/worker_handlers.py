@@ -85,3 +85,11 @@ class PickyError(NotFound):
 
 def raise_picky() -> None:
     raise PickyError("one", "two")
+
+
+def build_weighing() -> Handler:
+    """Answers with this process's own resident bytes."""
+    import psutil
+
+    process = psutil.Process()
+    return lambda request, context: process.memory_info().rss
