@@ -82,6 +82,17 @@ def test_a_preview_is_small(panelhue: Command, series: str, tmp_path: Path) -> N
         assert image.size == (480, 640)
 
 
+def test_a_preview_is_never_taken_for_the_page(panelhue: Command, series: str, tmp_path: Path) -> None:
+    page = Image.linear_gradient("L").resize((900, 1200))
+    page.save(tmp_path / "large.pdf")
+    arguments = ("colorize", tmp_path / "large.pdf", "-s", series, "--chapter", 2, "--backend", "tint", "--no-sheet")
+    panelhue(*arguments, "-o", tmp_path / "out", "--preview")
+    panelhue(*arguments, "-o", tmp_path / "out", "--format", "jpeg")
+    (made,) = (tmp_path / "out").glob("*.jpg")
+    with Image.open(made) as image:
+        assert max(image.size) > 640
+
+
 def test_a_page_is_made_again_with_hints(panelhue: Command, run: tuple[object, ...], tmp_path: Path) -> None:
     panelhue(*run)
     before = pages(tmp_path / "out.cbz")

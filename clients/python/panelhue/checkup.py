@@ -138,14 +138,16 @@ def _rooms(facts: Mapping[str, str]) -> Iterator[Check]:
 
 
 def _disk(data: Path) -> Iterator[Check]:
-    for name, folder in (("disk of the data", data), ("disk for drafts", Path(tempfile.gettempdir()))):
+    elsewhere = ("move the data: panelhue up --data DIR", "set TMPDIR to a folder with more")
+    folders = (("disk of the data", data), ("disk for drafts", Path(tempfile.gettempdir())))
+    for (name, folder), other in zip(folders, elsewhere, strict=True):
         there = next(path for path in (folder, *folder.parents) if path.exists())
         free = shutil.disk_usage(there).free
         detail = f"{free / 2**30:.1f} GiB free at {there}"
         if free < NEARLY_NONE:
             yield Check(name, State.BAD, detail, "make room: below 64 MiB the retrieval server only reads")
         elif free < LITTLE:
-            yield Check(name, State.WARN, detail, "make room, or move the data: panelhue up --data DIR")
+            yield Check(name, State.WARN, detail, f"make room, or {other}")
         else:
             yield Check(name, State.OK, detail)
 

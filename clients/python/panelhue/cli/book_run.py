@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -113,7 +114,10 @@ def _shrinking(page: Page) -> Page:
 
         return shrunk(page.read(), PREVIEW_SIDE)
 
-    return replace(page, read=read)
+    def identity() -> str:
+        return hashlib.sha256(f"{page.digest()} at most {PREVIEW_SIDE}".encode()).hexdigest()
+
+    return replace(page, read=read, identity=identity if page.identity else None)
 
 
 def run_book(request: Request, display: Display, book: Book | None = None) -> ColorizeReport:
