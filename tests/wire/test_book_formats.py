@@ -51,8 +51,8 @@ def wanted(
     folder.mkdir()
     for place, data in enumerate(pages, 1):
         (folder / f"{place:03}.jpg").write_bytes(data)
-    panelhue("colorize", folder, "-s", series, *QUICK, "-o", folder / "out")
-    return results(folder / "out")
+    panelhue("colorize", folder, "-s", series, *QUICK, "-o", folder.with_name("out"))
+    return results(folder.with_name("out"))
 
 
 def written(folder: Path, kind: str, pages: list[bytes]) -> Path:

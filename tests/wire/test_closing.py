@@ -66,7 +66,7 @@ def test_a_server_ends_in_the_middle_of_long_work(start_retrieval, tmp_path, kin
                 os.kill(child, signal.SIGKILL)  # it would stay for ever
         caller.join(60)
     assert isinstance(told[0], errors.ServerError)
-    assert "Traceback" not in server.log.read_text()
+    assert 'File "/' not in server.log.read_text()  # no traceback; gRPC itself may tell of a call it has cancelled
     data = tmp_path / "data"
     assert not list(data.glob("trash/*"))
     assert not list(tmp_path.glob("backups/*"))

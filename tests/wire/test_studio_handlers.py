@@ -328,7 +328,10 @@ def test_an_address_that_is_taken_is_told(silent):
 def test_a_studio_that_is_told_to_end_leaves_nothing_behind(nobody, tmp_path, number):
     address = ("--port", "0", "--retrieval", nobody, "--colorizer", nobody)
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    with subprocess.Popen([sys.executable, "-m", "panelhue", "studio", *address], env=environment) as process:
+    before = signal.signal(number, signal.SIG_DFL)  # under nohup the studio would rightly ignore it
+    process = subprocess.Popen([sys.executable, "-m", "panelhue", "studio", *address], env=environment)
+    signal.signal(number, before)
+    with process:
         while not list(tmp_path.glob("panelhue-studio-*")):
             assert process.poll() is None
             time.sleep(0.01)
