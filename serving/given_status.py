@@ -8,13 +8,14 @@ for if it has not.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Coroutine
 from typing import Any
 
 from grpc import aio
 
 WRITE_FAILED = "Internal error from Core"  # the text of grpc.aio's own status
-LOOKS, PAUSE = 200, 0.01  # how often and how long, seconds, the server's is waited for
+PATIENCE = 2.0  # seconds that the server's own is waited for
 
 
 class GivenStatus:
@@ -26,6 +27,7 @@ class GivenStatus:
 
     def __init__(self, call: Any) -> None:
         self._noted: aio.AioRpcError | None = None
+        self._came = asyncio.Event()
         call.add_done_callback(self._note)
 
     def _note(self, call: Any) -> None:
@@ -33,16 +35,15 @@ class GivenStatus:
         if self._noted is None and details != WRITE_FAILED:
             trailing = _at_once(call.trailing_metadata())
             self._noted = aio.AioRpcError(_at_once(call.code()), aio.Metadata(), trailing, details)
+            self._came.set()
 
     async def of(self, error: aio.AioRpcError) -> aio.AioRpcError:
-        """The server's own error; `error` itself where that is it, or where none has come within 2 s."""
+        """The server's own error; `error` itself where that is it, or where none has come within `PATIENCE`."""
         if error.details() != WRITE_FAILED:
             return error
-        for _ in range(LOOKS):
-            if self._noted is not None:
-                return self._noted
-            await asyncio.sleep(PAUSE)
-        return error
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._came.wait(), PATIENCE)
+        return self._noted or error
 
 
 def _at_once(coroutine: Coroutine[Any, Any, Any]) -> Any:

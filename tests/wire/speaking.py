@@ -150,3 +150,21 @@ def refused(code: grpc.StatusCode, reason: str) -> Iterator[Refusal]:
     refusal.code, refusal.reason, refusal.message = caught.value.code(), info.reason, status.message
     refusal.fields = tuple(violation.field for violation in bad.field_violations)
     assert (refusal.code, refusal.reason, info.domain) == (code, reason, "panelhue"), status
+
+
+@pytest.fixture
+def stub(retrieval_server):
+    with stub_of(retrieval_server.address) as made:
+        yield made
+
+
+@pytest.fixture
+def series(stub, request):
+    """The id of a new, empty series."""
+    return new_series(stub, request.node.name)
+
+
+@pytest.fixture
+def pool(stub, series):
+    """The id of a series of eight references that a test may change: see `fill`."""
+    return fill(stub, series)

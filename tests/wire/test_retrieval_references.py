@@ -14,17 +14,16 @@ from PIL import Image
 
 from panelhue.common.v1 import common_pb2 as common
 from panelhue.retrieval.v1 import retrieval_pb2 as pb
+from tests.wire import speaking
 from tests.wire.speaking import (
     adding,
     answer,
     asking,
     chunks,
-    fill,
     get,
     grey,
     header,
     id_of,
-    new_series,
     picture,
     refused,
     stub_of,
@@ -35,22 +34,7 @@ Status = pb.AddReferencesResponse
 Options = pb.RetrieveContextOptions
 
 
-@pytest.fixture
-def stub(retrieval_server):
-    with stub_of(retrieval_server.address) as made:
-        yield made
-
-
-@pytest.fixture
-def series(stub, request):
-    """The id of a new, empty series."""
-    return new_series(stub, request.node.name)
-
-
-@pytest.fixture
-def pool(stub, series):
-    """The id of a series of eight references that a test may change: see `fill`."""
-    return fill(stub, series)
+stub, series, pool = speaking.stub, speaking.series, speaking.pool  # fixtures
 
 
 def test_an_added_reference_is_answered_whole(stub, series):

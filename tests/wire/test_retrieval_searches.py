@@ -12,28 +12,14 @@ from PIL import Image
 
 from panelhue.common.v1 import common_pb2 as common
 from panelhue.retrieval.v1 import retrieval_pb2 as pb
-from tests.wire.speaking import adding, answer, asking, fill, get, grey, id_of, new_series, picture, refused, stub_of
+from tests.wire import speaking
+from tests.wire.speaking import adding, answer, asking, get, grey, id_of, picture, refused, stub_of
 
 NOWHERE = "0" * 64
 Options = pb.RetrieveContextOptions
 
 
-@pytest.fixture
-def stub(retrieval_server):
-    with stub_of(retrieval_server.address) as made:
-        yield made
-
-
-@pytest.fixture
-def series(stub, request):
-    """The id of a new, empty series."""
-    return new_series(stub, request.node.name)
-
-
-@pytest.fixture
-def pool(stub, series):
-    """The id of a series of eight references that a test may change: see `fill`."""
-    return fill(stub, series)
+stub, series, pool = speaking.stub, speaking.series, speaking.pool  # fixtures
 
 
 def test_a_grey_page_finds_its_own_colour_first(stub, kept):

@@ -16,22 +16,13 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from PIL import Image
 
 from panelhue.retrieval.v1 import retrieval_pb2 as pb
-from tests.wire.speaking import adding, answer, asking, chunks, get, header, new_series, picture, refused, stub_of
+from tests.wire import speaking
+from tests.wire.speaking import adding, answer, asking, chunks, get, header, picture, refused, stub_of
 
 SERVICES = ["panelhue.retrieval.v1.RetrievalService", "panelhue.retrieval.v1.MaintenanceService"]
 Status = pb.AddReferencesResponse
 
-
-@pytest.fixture
-def stub(retrieval_server):
-    with stub_of(retrieval_server.address) as made:
-        yield made
-
-
-@pytest.fixture
-def series(stub, request):
-    """The id of a new, empty series."""
-    return new_series(stub, request.node.name)
+stub, series = speaking.stub, speaking.series  # fixtures
 
 
 def test_the_server_tells_its_limits(stub):

@@ -103,8 +103,8 @@ class Exemplar:
         settings: what was tuned.
         threads: that one page may use; None: a thread a core, at most four.
 
-    Cost: about 5 s of one core for a page of 992 x 1400 whose 15 references were not seen before, 3.5 s on two; below
-    400 MB beside the page, its context and its result.
+    Cost: `benchmarks/serving.py` measures it; see docs/BENCHMARKS.md. Some 4 s a page of 1.4 megapixels on two cores,
+    below 400 MB with the server.
     """
 
     preferred_hits = 8  # per corner; three work
