@@ -62,12 +62,14 @@ class BackgroundCases(UpkeepCases):
         series_id, seen = view.series.id, self._seen.get(view.series.id)
         if seen is not None and seen.of == _of(view) and time.monotonic() < seen.until:
             return
+        asked = time.monotonic()  # before: what takes its time is looked at again too early, not too late
         wait = await self._reading(series_id, self._catalog.history_wait, series_id)
         if not wait:
             await self._reading(series_id, self._catalog.purge_history, series_id)
             view = await self._view(series_id)  # first: if the beginning moves after this, that shows next time
+            asked = time.monotonic()
             wait = await self._reading(series_id, self._catalog.history_wait, series_id)
-        self._seen[series_id] = _Seen(_of(view), time.monotonic() + min(wait, LONGEST_SECONDS))
+        self._seen[series_id] = _Seen(_of(view), asked + min(wait, LONGEST_SECONDS))
 
 
 def _of(view: SeriesView) -> tuple[int, int]:

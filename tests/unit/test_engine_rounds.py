@@ -16,6 +16,16 @@ from tests.unit.test_engine_upkeep import made, opened
 NAMES = [f"s{n}" for n in range(6)]
 
 
+@pytest.fixture(autouse=True)
+def no_other_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine's own rounds would wake as the clock jumps, and look at the same series meanwhile."""
+
+    async def none(self: background.BackgroundCases) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(background.BackgroundCases, "_rounds", none)
+
+
 class Clock:
     """Time that passes when it is told to."""
 
@@ -81,6 +91,31 @@ def test_a_removal_goes_when_its_own_time_has_come(tmp_path, monkeypatch):
                     await engine.delete_references("s0", [ids[n]], allow_missing=False)
                 await engine._look_at("s0")
                 assert (await engine.get_series("s0")).pool.removed == kept
+
+    asyncio.run(work())
+
+
+def test_a_look_that_takes_long_does_not_put_off_the_next_one(tmp_path, monkeypatch):
+    clock = Clock(monkeypatch)
+
+    async def work():
+        async with opened(tmp_path, history_seconds=3600) as engine:
+            catalog, ids = engine._catalog, await made(engine, "s0", 3)
+            catalog._clock, wait = clock.now_ns, catalog.history_wait
+
+            def slow(series_id: str) -> float:
+                left = wait(series_id)
+                clock.ahead += 3000
+                return left
+
+            await engine.delete_references("s0", ids[:1], allow_missing=False)
+            monkeypatch.setattr(catalog, "history_wait", slow)
+            await engine._look_at("s0")
+            monkeypatch.setattr(catalog, "history_wait", wait)
+            assert (await engine.get_series("s0")).pool.removed == 1
+            clock.ahead = 3700
+            await engine._look_at("s0")
+            assert (await engine.get_series("s0")).pool.removed == 0
 
     asyncio.run(work())
 
