@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import shutil
 import socket
 import tempfile
@@ -45,8 +46,9 @@ def serve(
         UsageError: the address is taken or not this machine's.
     """
     listening = _listening(host, port)
-    root = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
+    root = Path(tempfile.gettempdir()) / f"{PREFIX}{os.getpid()}-{secrets.token_hex(8)}"
     try:
+        root.mkdir(mode=0o700)  # within the block, so that no interrupt comes between it and its end
         _sweep(root.parent)
         # gradio reads these at import; nothing of it was imported before.
         os.environ["GRADIO_TEMP_DIR"] = str(root / "uploads")
