@@ -27,7 +27,7 @@ def obey(request: Any, context: WorkerContext) -> object:
             time.sleep(0.002)
     elif act == "deaf":
         context.emit("began")
-        time.sleep(60)
+        time.sleep(600)
     elif act == "die":
         os.kill(os.getpid(), signal.SIGKILL)
     elif act == "emit":
@@ -51,7 +51,7 @@ def build_dying() -> Callable[[Any, WorkerContext], object]:
 
 
 def build_slow() -> Callable[[Any, WorkerContext], object]:
-    time.sleep(60)
+    time.sleep(600)
     return obey
 
 
