@@ -14,7 +14,7 @@ import pytest
 
 from examples.made_up_series import write_series
 from tests.docs.shell import bare
-from tests.wire.command_line import Inside, up
+from tests.wire.command_line import END_SECONDS, Inside, up
 
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "COMMAND.md"
 ENDLESS = {"watch": ["--once", "--settle", "0"]}  # what a command that runs until it is stopped is given here
@@ -44,6 +44,6 @@ def test_every_command_of_the_guide_runs(tmp_path: Path, monkeypatch: pytest.Mon
             assert done.returncode == 0, f"panelhue {shlex.join(arguments)}: {done.stdout}\n{done.stderr}"
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(60)
+        process.wait(END_SECONDS)
     for name in ("ch12-colour.cbz", "ch12-preview.cbz", "inbox-colour/ch02.cbz", "tale.panelhue"):
         assert (tmp_path / name).exists()

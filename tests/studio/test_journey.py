@@ -13,10 +13,11 @@ from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 from tests.studio.conftest import PICTURES, Studio
+from tests.wire.command_line import END_SECONDS
 
 pytestmark = pytest.mark.xdist_group("studio")  # one browser, one pair of servers, one order
 
-SECONDS = 200_000 if PICTURES else 60_000  # milliseconds of patience: a busy machine, not a slow page
+SECONDS = 200_000 if PICTURES else 120_000  # milliseconds of patience: a busy machine, not a slow page
 GREEN = "#22aa33"
 
 
@@ -281,7 +282,7 @@ def test_a_book_that_is_none_is_told_and_the_page_goes_on(visit, tmp_path):
 
 def test_servers_that_are_gone_are_told_on_the_page(studio, visit):
     studio.servers.terminate()
-    assert studio.servers.wait(60) == 0
+    assert studio.servers.wait(END_SECONDS) == 0
     visit.page.get_by_role("button", name="Reload").click()
     told = visit.notice("no Panelhue server answers")
     expect(told).to_contain_text("panelhue up")

@@ -43,7 +43,7 @@ def test_a_server_starts_on_a_backup(both, place, start_retrieval):
 
 def test_a_backup_that_is_left_early_leaves_nothing(both, place):
     pools, upkeep = both
-    for n in range(2):
+    for n in range(12):  # so many that it cannot be complete before the server hears of it
         pool_of(pools, f"left-{n}", [made(n)])
     steps = upkeep.back_up("left")
     next(steps)

@@ -51,11 +51,11 @@ def desks(tmp_path: Path) -> Iterator[Desks]:
 
 
 @pytest.fixture
-def nobody() -> str:
-    """An address at which nobody listens."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{found.getsockname()[1]}"
+def nobody() -> Iterator[str]:
+    """An address at which nobody listens, and nobody else can begin to."""
+    with socket.socket() as kept:
+        kept.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{kept.getsockname()[1]}"
 
 
 @pytest.fixture
@@ -309,7 +309,7 @@ def test_a_page_of_a_desk_is_given_under_its_token_alone(web, desks, tmp_path):
 def panelhue(*arguments: str, before: str = "") -> subprocess.CompletedProcess[str]:
     code = f"import sys\n{before}\nfrom panelhue.cli import app\napp()"
     command = [sys.executable, "-c", code, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, timeout=240)
 
 
 def test_the_missing_extra_is_named():
@@ -337,7 +337,7 @@ def test_a_studio_that_is_told_to_end_leaves_nothing_behind(nobody, tmp_path, nu
             time.sleep(0.01)
         process.send_signal(number)
         # Python ends by SIGINT, after all else, where a KeyboardInterrupt has passed an exec(), as imports have them.
-        assert process.wait(60) in (0, -signal.SIGINT)
+        assert process.wait(120) in (0, -signal.SIGINT)
     assert not list(tmp_path.iterdir())
 
 
