@@ -27,6 +27,7 @@ from panelhue.retrieval.v1 import retrieval_pb2_grpc as retrieval_grpc
 from panelhue.retrieval_client import AsyncRetrievalClient, RetrievalClient
 
 PATIENCE = 120.0  # seconds for what is there at once on a machine that has time
+DEADLINES = (0.2, 2.0, 20.0, 60.0)  # seconds; the first that lets a call reach the server
 
 
 def status(name: str, retry_after: float | None = None, reason: str = "BUSY") -> status_pb2.Status:
@@ -167,7 +168,7 @@ def late(script: Script, ask: Callable[[float], None]) -> None:
         ask: makes the call, with a deadline in seconds, and returns when it was told that it is over.
     """
     script.hold = True
-    for seconds in (0.2, 2.0, 20.0, 60.0):
+    for seconds in DEADLINES:
         ask(seconds)
         if script.begun.is_set():
             break

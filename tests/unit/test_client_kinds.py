@@ -18,6 +18,7 @@ from panelhue.maintenance_client import AsyncMaintenanceClient, MaintenanceClien
 from panelhue.retries import Retry
 from panelhue.retrieval_client import AsyncRetrievalClient, RetrievalClient
 from tests.unit.client_faults import (
+    DEADLINES,
     PATIENCE,
     QUICK,
     Asyncio,
@@ -25,7 +26,6 @@ from tests.unit.client_faults import (
     Kind,
     Script,
     ends,
-    late,
     pages,
     serving,
     status,
@@ -147,13 +147,15 @@ async def test_cancelling_a_task_ends_its_pause(script: Script, target: str) -> 
 
 
 async def test_a_timeout_of_asyncio_ends_a_call(script: Script, target: str) -> None:
-    async def asked(seconds: float) -> None:
-        async with AsyncRetrievalClient(target) as client:
+    script.hold = True
+    async with AsyncRetrievalClient(target) as client:
+        for seconds in DEADLINES:
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await client.get_series("x")
-
-    await asyncio.to_thread(late, script, lambda seconds: asyncio.run(asked(seconds)))
+            if script.begun.is_set():
+                break
+        assert await asyncio.to_thread(script.ended.wait, PATIENCE)
 
 
 async def test_closing_a_client_ends_the_calls_of_other_tasks(script: Script, target: str) -> None:
