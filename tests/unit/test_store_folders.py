@@ -238,6 +238,7 @@ def remove_it(catalog: Catalog) -> None:
 
 @pytest.mark.parametrize("change", [replace_it, remove_it])
 def test_a_series_that_is_checked_serves_while_somebody_waits_to_change_it(catalog, monkeypatch, change):
+    monkeypatch.setattr("retrieval.shelf.SHORT_PATIENCE", 60.0)
     begun = waiting(catalog, monkeypatch)
     with ThreadPoolExecutor(2) as threads:
         with catalog.holding("s"):

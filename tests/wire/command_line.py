@@ -19,7 +19,8 @@ import pytest
 from typer.testing import CliRunner
 
 from examples.made_up_series import write_series
-from panelhue.cli import app
+from panelhue import checkup
+from panelhue.cli import app, completion
 
 START_SECONDS = 240.0
 RUN_SECONDS = 240.0
@@ -85,6 +86,13 @@ class Inside(Command):
         return subprocess.CompletedProcess(given, done.exit_code, done.stdout, done.stderr)
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a person would not wait for, on a machine that has other things to do."""
+    monkeypatch.setattr(checkup, "ANSWER_SECONDS", RUN_SECONDS)
+    monkeypatch.setattr(completion, "SECONDS", RUN_SECONDS)
+
+
 def wait_for(path: Path, process: subprocess.Popen[str], text: str = "") -> str:
     """The text of a file once it is there and holds `text`."""
     until = time.monotonic() + START_SECONDS
@@ -106,7 +114,8 @@ def finish_and_stop(self, done):
     Journal.finish = finish
     os.kill(os.getpid(), signal.SIGSTOP)
 Journal.finish = finish_and_stop
-from panelhue.cli import app
+from panelhue import checkup
+from panelhue.cli import app, completion
 app(prog_name="panelhue")
 """
 """The command, in a process that stops when its first page is recorded: a signal comes midway, however late."""

@@ -28,6 +28,9 @@ from tests.wire import command_line
 from tests.wire.command_line import Command
 
 servers, panelhue, comic = command_line.panelhue, command_line.inside, command_line.comic  # fixtures
+patient = command_line.patient  # likewise
+
+pytestmark = pytest.mark.usefixtures("patient")
 
 NOBODY = ("--retrieval", "127.0.0.1:1", "--colorizer", "127.0.0.1:1")
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from panelhue.errors import PanelhueError, ServerError, Unauthenticated, Unavailable
 
 GROUP = "panelhue.doctor"  # entry points: functions from {"data": …, "gpu": …} to mappings of texts
-ANSWER_SECONDS = 2.0  # that a server is given
+ANSWER_SECONDS = 10.0  # that a server is given: one that is busy is not ill
 LITTLE, NEARLY_NONE = 2 << 30, 256 << 20  # bytes of free disk
 NAME = re.compile(r"[A-Za-z0-9._-]+")
 OF_EXTRA = re.compile(r"extra\s*==\s*['\"]([^'\"]+)['\"]")
