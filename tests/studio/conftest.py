@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 from examples.made_up_series import write_series
 from tests.studio.chromium import browser as packed_browser
-from tests.wire.command_line import END_SECONDS, heeding_interrupts, up, wait_for
+from tests.wire.command_line import END_SECONDS, START_SECONDS, heeding_interrupts, up, wait_for
 
 PICTURES = os.environ.get("STUDIO_PICTURES", "")  # a folder: the journey leaves its pictures there, of larger pages
 
@@ -93,7 +93,10 @@ def chromium() -> Iterator[Browser]:
     packed = packed_browser()
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(
-            executable_path=packed.executable, args=packed.arguments, env=packed.environment
+            executable_path=packed.executable,
+            args=packed.arguments,
+            env=packed.environment,
+            timeout=1000 * START_SECONDS,
         )
         yield started
         started.close()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +31,7 @@ from panelhue.studio.handlers import bound_of_filter
 from panelhue.studio.page import Page, build
 from panelhue.studio.pool_handlers import PoolHandlers
 from panelhue.studio.runs import Run, Wishes
+from panelhue.studio.serve import serve
 from panelhue.studio.servers import Servers
 
 pytestmark = pytest.mark.xdist_group("studio")
@@ -338,6 +341,20 @@ def test_a_studio_that_is_told_to_end_leaves_nothing_behind(nobody, tmp_path, nu
         process.send_signal(number)
         # Python ends by SIGINT, after all else, where a KeyboardInterrupt has passed an exec(), as imports have them.
         assert process.wait(120) in (0, -signal.SIGINT)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_interrupt_in_the_moment_in_which_its_folder_is_made_leaves_nothing_behind(nobody, tmp_path, monkeypatch):
+    make = os.mkdir
+
+    def mkdir(*arguments, **more):
+        make(*arguments, **more)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    with contextlib.suppress(KeyboardInterrupt):
+        serve("127.0.0.1", 0, nobody, nobody, upload_bytes=1, started=lambda address: None)
     assert not list(tmp_path.iterdir())
 
 
