@@ -14,6 +14,15 @@ WORD = 64  # tags per column of bits
 
 
 @dataclass(frozen=True)
+class Counts:
+    """How many references there are of each kind."""
+
+    by_chapter: Mapping[int, int]  # by chapter in thousandths
+    by_depth: Mapping[int, int]  # by provenance depth
+    without_chapter: int
+
+
+@dataclass(frozen=True)
 class Facts:
     """One entry per reference in order of insertion; never changed once made."""
 
@@ -66,6 +75,13 @@ class Facts:
                 if place < len(passing):
                     passing[place] = False
         return passing
+
+    def counts(self) -> Counts:
+        """Of those that are alive."""
+        chapters = np.unique(self.chapter[self.alive & self.has_chapter], return_counts=True)
+        depths = np.unique(self.depth[self.alive], return_counts=True)
+        by_chapter, by_depth = (dict(zip(*(part.tolist() for part in two), strict=True)) for two in (chapters, depths))
+        return Counts(by_chapter, by_depth, int(np.count_nonzero(self.alive & ~self.has_chapter)))
 
     def _is_alive(self, reference_id: str) -> bool:
         return any(place < len(self.alive) and self.alive[place] for place in self.places.get(reference_id, ()))
