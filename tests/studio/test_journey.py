@@ -188,6 +188,7 @@ def test_a_rejected_page_leaves_the_pool_again(visit):
     before = visit.references()
     visit.tab("Colourise")
     visit.page.locator(".ph-strip button").nth(2).click()
+    expect(visit.page.locator('.ph-viewer[data-place="2"]')).to_be_visible()
     visit.page.get_by_role("button", name="Reject", exact=True).click()
     visit.notice("p03.png is rejected and no longer in the pool")
     visit.tab("Pool")
