@@ -12,6 +12,7 @@ from typing import TypeAlias
 from panelhue import types as t
 from panelhue.books import Book, Page
 from panelhue.colorizer_client import WINDOW, ColorizerClient
+from panelhue.comicinfo import NAME as COMIC_INFO
 from panelhue.errors import BookError, NotFound, Overloaded, ServerError, Unavailable, UsageError
 from panelhue.growing import Promotion
 from panelhue.growing import grown_tag as grown_tag
@@ -134,7 +135,7 @@ class Run:
             )
         if not set(names) <= journal.names:
             journal.run(names)
-        sweep_drafts([place.target, *(inside(place.pages, name) for name in names)])
+        sweep_drafts([place.target, *(inside(place.pages, name) for name in (*names, COMIC_INFO))])
 
     def chapter(self, plan: Plan) -> Iterator[Step]:
         """What happens to a chapter's pages, as it happens.

@@ -14,7 +14,7 @@ from panelhue.books import BOOKS, PICTURES, Book, Page
 from panelhue.comicinfo import NAME, TAG, marked
 from panelhue.errors import BookError, UsageError
 from panelhue.journal import FOLDER, Done, Journal
-from panelhue.outputs import inside, pack_cbz, sha256_of, write_whole, written_whole
+from panelhue.outputs import inside, sha256_of, write_cbz, write_whole, written_whole
 
 PACKED = (".cbz", ".pdf")  # endings of what is made of the finished pages at the end
 
@@ -154,7 +154,7 @@ def pack(
         if place.is_pdf:
             _write_pdf(draft, place, contents)
         else:
-            pack_cbz(draft, place.pages, names, contents.info)
+            write_cbz(draft, place.pages, names, contents.info)
         journal.pack(sha256_of(draft) or "", contents.digest)
     if whole and not place.is_pdf:
         for name in names:
