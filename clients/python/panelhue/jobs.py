@@ -13,12 +13,12 @@ from panelhue import types as t
 from panelhue.books import Book, Page
 from panelhue.colorizer_client import WINDOW, ColorizerClient
 from panelhue.comicinfo import NAME as COMIC_INFO
-from panelhue.errors import BookError, NotFound, Overloaded, ServerError, Unavailable, UsageError
+from panelhue.errors import BookError, NotFound, Overloaded, ServerError, Timeout, Unavailable, UsageError
 from panelhue.growing import Promotion
 from panelhue.growing import grown_tag as grown_tag
 from panelhue.journal import Done, Journal, Record, fingerprint, hits_of
 from panelhue.outputs import inside, sha256_of, sweep_drafts, write_whole
-from panelhue.retries import Retry, Tries
+from panelhue.retries import Retry, Tries, may_pass
 from panelhue.retrieval_client import RetrievalClient
 from panelhue.workspaces import Workspace as Workspace
 from panelhue.workspaces import checked_target as checked_target  # callers of this module find them here
@@ -79,6 +79,7 @@ class NotGrown:
     done: Done
     why: str
     nothing_to_give: bool  # the page has no colour, which is no fault
+    may_pass: bool = False  # the server was busy, away or too slow
 
 
 @dataclass(frozen=True)
@@ -248,11 +249,12 @@ class Run:
                 return
             result = pool.put(done)
         except ServerError as error:
-            yield NotGrown(done, error.message, nothing_to_give=False)
+            passing = isinstance(error, Timeout) or may_pass(error, repeatable=True)
+            yield NotGrown(done, error.message, nothing_to_give=False, may_pass=passing)
             return
         if result.failure is not None:
             why = f"{result.failure.reason}: {result.failure.message}"
-            yield NotGrown(done, why, result.failure.reason == "IMAGE_NOT_COLOUR")
+            yield NotGrown(done, why, result.failure.reason == "IMAGE_NOT_COLOUR", result.failure.retryable)
         else:
             yield Grown(done, result)
 

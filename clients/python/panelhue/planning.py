@@ -167,6 +167,7 @@ class BookRun:
         self._kept = self._grown = 0
         self._failures: dict[str, t.Failure] = {}
         self._not_grown: dict[str, str] = {}
+        self._passing: set[str] = set()
 
     def chapter(self, plan: jobs.Plan) -> Iterator[BookProgress]:
         """What happens to a chapter's pages, as it happens; see `jobs.Run.chapter`.
@@ -190,9 +191,11 @@ class BookRun:
         elif isinstance(step, jobs.NotGrown):
             if not step.nothing_to_give:
                 self._not_grown[step.done.page] = step.why
+                self._passing |= {step.done.page} if step.may_pass else set()
         else:
             if isinstance(step, t.Failed):
                 self._failures[step.key] = step.failure
+                self._passing |= {step.key} if step.failure.retryable else set()
             return step.key
         return step.done.page
 
@@ -208,6 +211,7 @@ class BookRun:
             *(order.target, self._total, self._results, self._kept, self._grown, self._failures, self._not_grown),
             notes=book.notes,
             sheets=tuple(sheets),
+            passing=frozenset(self._passing),
         )
 
     def _sheet(self) -> list[Path]:
