@@ -135,7 +135,7 @@ def test_pages_wait_for_a_retrieval_server_that_restarts(
         while "waits" not in (told := json.loads(process.stdout.readline())):  # what became of the pages comes before
             assert told["failed"]
         start_retrieval("--listen", address).address  # noqa: B018 - waits
-        out, err = process.communicate(timeout=RUN_SECONDS)
+        _, err = process.communicate(timeout=RUN_SECONDS)
     assert process.returncode == 0, err
     assert {path.name for path in (tmp_path / "inbox-colour").iterdir()} >= {"cover 3.png", "ch02", "ch03.cbz"}
     assert "is tried again in" in err
