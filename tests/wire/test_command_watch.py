@@ -174,9 +174,11 @@ def test_two_watches_do_not_write_to_one_place(panelhue: Command, inbox: Path, s
     (tmp_path / "inbox-colour" / ".panelhue").mkdir(parents=True)
     with (tmp_path / "inbox-colour" / ".panelhue" / "watch.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert watched(panelhue, inbox, series, code=2) == []
+        [told] = watched(panelhue, inbox, series, code=2)
+        assert (told["reason"], "another `panelhue watch`" in told["error"]) == ("USAGE", True)
 
 
 @pytest.mark.parametrize("output", ["inbox", "inbox/out"])
 def test_results_do_not_arrive_again(panelhue: Command, inbox: Path, series: str, tmp_path: Path, output: str) -> None:
-    assert watched(panelhue, inbox, series, "-o", tmp_path / output, code=2) == []
+    [told] = watched(panelhue, inbox, series, "-o", tmp_path / output, code=2)
+    assert "would arrive" in told["error"]

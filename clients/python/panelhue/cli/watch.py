@@ -106,7 +106,7 @@ def watch(
         colorizer=colorizer,
         token=token,
         series=series,
-        chapter=chapter_of(chapter) if chapter else None,
+        chapter=chapter_of(chapter) if chapter is not None else None,
         grow=grow,
         bound=Bound(max_depth=max_depth),
         sheet=sheet,
