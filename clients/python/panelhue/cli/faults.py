@@ -44,7 +44,7 @@ def told_as_json(arguments: Sequence[str]) -> Iterator[None]:
         yield
         return
     heard, before = _Heard(sys.stdout), sys.stdout
-    sys.stdout = heard  # type: ignore[assignment]  # it has all that a stream has
+    sys.stdout = heard
     try:
         yield
     except BaseException as error:
