@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from benchmarks.render import load, provenance, table
@@ -10,8 +10,16 @@ from benchmarks.report import RESULTS
 
 NAME = "retrieval_vs_peers"
 OURS, FLOOR = "panelhue", "faiss"
+APPROXIMATE = "recall floor"  # in the name of our kinds whose recall is not wanted to be 1
 BAR = (100_000, 512)  # rows and numbers at which the p50 has a bar: 1.5 times the floor and 1 ms
 LOADS = ((1, 1), (1, 4), (16, 1), (16, 4))  # clients, queries a call
+TARGETS = (
+    ("insert", "insert_per_s", True),
+    ("restart", "restart_to_first_answer_s", False),
+    ("bounded p50, 1 client", "bounded_p50_ms", False),
+)
+SEARCHES = (("p50, 1 client", "search_p50_ms", False), ("bounded p50, 1 client", "bounded_p50_ms", False))
+RECALLS = {"search_p50_ms": "recall_at_3", "bounded_p50_ms": "bounded_recall_at_3"}
 
 Cell = list[dict[str, Any]]  # the rows of one product, kind and size
 
@@ -99,9 +107,14 @@ def _targets(cells: list[Cell]) -> str:
 def _judged(ours: Cell, cells: list[Cell]) -> Iterator[str]:
     size = (ours[0]["rows"], ours[0]["dim"])
     where = f"{size[0]:,} x {size[1]}"
-    others = [cell for cell in cells if (cell[0]["rows"], cell[0]["dim"]) == size and cell is not ours]
+    others = [cell for cell in cells if (cell[0]["rows"], cell[0]["dim"]) == size and cell[0]["product"] != OURS]
     floors = {(row["clients"], row["queries"]): row for cell in others if cell[0]["product"] == FLOOR for row in cell}
     shares = [row[key] for row in ours for key in ("recall_at_3", "bounded_recall_at_3") if row[key] is not None]
+    servers = [cell for cell in others if cell[0]["kind"].startswith("server")]
+    if APPROXIMATE in ours[0]["kind"]:
+        lowest = f"lowest recall {min(shares):.4f}" if shares else "recall not measured"
+        yield from (f"{where}, {ours[0]['kind']}: {lowest}; {line}" for line in _against(ours, servers, SEARCHES))
+        return
     if shares:
         yield f"{where}: lowest recall {min(shares):.4f} (wanted 1)"
     for row in ours:
@@ -113,20 +126,15 @@ def _judged(ours: Cell, cells: list[Cell]) -> Iterator[str]:
                 word = "reached" if word == "within" else "**not reached**"
             what = "the bar" if size == BAR else "no bar here, the same rule"
             yield f"{where}, {row['queries']} a call: p50 {row['search_p50_ms']:.2f} ms, {what}: {wanted:.2f}: {word}"
-    servers = [cell for cell in others if cell[0]["kind"].startswith("server")]
-    yield from (f"{where}, {line}" for line in _against(ours, servers))
+    yield from (f"{where}, {line}" for line in _against(ours, servers, TARGETS))
 
 
-def _against(ours: Cell, servers: list[Cell]) -> Iterator[str]:
-    """Which servers are ahead in what the targets name."""
-    for label, key, larger in (
-        ("insert", "insert_per_s", True),
-        ("restart", "restart_to_first_answer_s", False),
-        ("bounded p50, 1 client", "bounded_p50_ms", False),
-    ):
+def _against(ours: Cell, servers: list[Cell], figures: Sequence[tuple[str, str, bool]]) -> Iterator[str]:
+    """Which servers are ahead in some figures: label, key, and whether more is better."""
+    for label, key, larger in figures:
         mine = ours[0][key]
         ahead = [
-            _name(cell) + (f" (recall {cell[0]['bounded_recall_at_3']:.2f})" if "bounded" in key else "")
+            _name(cell) + (f" (recall {cell[0][RECALLS[key]]:.2f})" if key in RECALLS else "")
             for cell in servers
             if mine is not None and cell[0][key] is not None and ((cell[0][key] > mine) == larger)
         ]

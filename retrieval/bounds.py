@@ -14,6 +14,15 @@ WORD = 64  # tags per column of bits
 
 
 @dataclass(frozen=True)
+class Counts:
+    """How many references there are of each kind."""
+
+    by_chapter: Mapping[int, int]  # by chapter in thousandths
+    by_depth: Mapping[int, int]  # by provenance depth
+    without_chapter: int
+
+
+@dataclass(frozen=True)
 class Facts:
     """One entry per reference in order of insertion; never changed once made."""
 
@@ -66,6 +75,13 @@ class Facts:
                 if place < len(passing):
                     passing[place] = False
         return passing
+
+    def counts(self) -> Counts:
+        """Of those that are alive."""
+        chapters = np.unique(self.chapter[self.alive & self.has_chapter], return_counts=True)
+        depths = np.unique(self.depth[self.alive], return_counts=True)
+        by_chapter, by_depth = (dict(zip(*(part.tolist() for part in two), strict=True)) for two in (chapters, depths))
+        return Counts(by_chapter, by_depth, int(np.count_nonzero(self.alive & ~self.has_chapter)))
 
     def _is_alive(self, reference_id: str) -> bool:
         return any(place < len(self.alive) and self.alive[place] for place in self.places.get(reference_id, ()))
@@ -120,22 +136,23 @@ class Table:
             self._places,
         )
 
-    def add(self, reference: Reference) -> int:
-        """Adds a reference; its place."""
-        self._make_room(self._count + 1, self._words(reference.tags))
-        place = self._count
-        self._set(place, reference)
-        self._places[reference.id] = (*self._places.get(reference.id, ()), place)
-        self._count += 1
-        return place
+    def add(self, references: Sequence[Reference]) -> range:
+        """Adds references; their places."""
+        tags = {tag for reference in references for tag in reference.tags}
+        places = range(self._count, self._count + len(references))
+        self._make_room(places.stop, self._words(sorted(tags)))
+        self._fill(places, references)
+        for place, reference in zip(places, references, strict=True):
+            self._places[reference.id] = (*self._places.get(reference.id, ()), place)
+        self._count = places.stop
+        return places
 
     def replace(self, references: Sequence[Reference]) -> list[int]:
         """Changes what is known of references; their places."""
         self._copy(max(self._words(reference.tags) for reference in references))
         self._originals = dict(self._originals)  # as the columns
         places = [self._places[reference.id][-1] for reference in references]
-        for place, reference in zip(places, references, strict=True):
-            self._set(place, reference)
+        self._fill(places, references)
         return places
 
     def remove(self, reference_ids: Sequence[str]) -> list[int]:
@@ -150,19 +167,19 @@ class Table:
             self._tag_bits.setdefault(tag, len(self._tag_bits))
         return max(1, -(-len(self._tag_bits) // WORD))
 
-    def _set(self, place: int, reference: Reference) -> None:
-        f = self._facts
-        f.chapter[place] = reference.chapter or 0
-        f.has_chapter[place] = reference.chapter is not None
-        f.depth[place] = reference.provenance.depth
-        f.tags[place] = 0
-        for tag in reference.tags:
-            bit = self._tag_bits[tag]
-            f.tags[place, bit // WORD] |= np.uint64(1) << np.uint64(bit % WORD)
-        f.alive[place] = True
-        f.repeats[place] = bool(reference.near_duplicate_of)
-        if reference.near_duplicate_of:
-            self._originals[place] = reference.near_duplicate_of
+    def _fill(self, places: Sequence[int], references: Sequence[Reference]) -> None:
+        f, at = self._facts, np.asarray(places, np.intp)
+        f.chapter[at] = [reference.chapter or 0 for reference in references]
+        f.has_chapter[at] = [reference.chapter is not None for reference in references]
+        f.depth[at] = [reference.provenance.depth for reference in references]
+        f.alive[at] = True
+        f.repeats[at] = [bool(reference.near_duplicate_of) for reference in references]
+        f.tags[at] = 0
+        for place, reference in zip(places, references, strict=True):
+            for bit in map(self._tag_bits.__getitem__, reference.tags):
+                f.tags[place, bit // WORD] |= np.uint64(1) << np.uint64(bit % WORD)
+            if reference.near_duplicate_of:
+                self._originals[place] = reference.near_duplicate_of
 
     def _make_room(self, count: int, words: int) -> None:
         if count > len(self._facts.alive) or words > self._facts.tags.shape[1]:

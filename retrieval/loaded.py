@@ -16,7 +16,7 @@ from retrieval.types import FP16, PoolState, Reference, Series
 from retrieval.view import View
 from serving.errors import Conflict, CorruptData, FailedState
 
-LOAD_BATCH = 256  # references read from the store at a time; no transaction lasts longer
+LOAD_BATCH = 64  # references read from the store at a time; no transaction lasts longer, and the cache holds them
 ROW_BYTES = 40  # of a row beside its vector: owner, part, box, number and key
 # Measured with tracemalloc: 1520 bytes a reference, and 9,000 beside them (tests/unit/test_residency.py).
 REFERENCE_BYTES = 1700  # Python's objects of a reference with tags, a parent and a digest, and its place in the tables
@@ -95,7 +95,7 @@ class Loaded:
         """Adds references with their patches, all at once."""
         if not block.references:
             return
-        places = [self.table.add(reference) for reference in block.references]
+        places = self.table.add(block.references)
         self.references.extend(block.references)
         self.source.sequences.extend(reference.generation for reference in block.references)
         keys = [NO_KEY if reference.chapter is None else reference.chapter for reference in block.references]

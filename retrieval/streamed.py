@@ -68,7 +68,7 @@ def streamed(catalog: Catalog, series: Series, scanner: Scanner, as_of: int = 0)
     known, state = catalog.known(series.id, as_of)
     known = dict(sorted(known.items()))
     table, source = Table(), StoredRows(catalog, series)
-    places = {sequence: table.add(reference) for sequence, reference in known.items()}
+    places = dict(zip(known, table.add(list(known.values())), strict=True))
     source.sequences = list(known)
     rows = StreamedRows(catalog, series, scanner, known, places)
     return View(series, state.generation, rows, table.facts(), list(known.values()), source)

@@ -68,9 +68,9 @@ class Reader:
             found = cursor.first() if after is None else cursor.set_range(after)
             if found and after is not None and bytes(cursor.key()) == after:
                 found = cursor.next()
-            while found:
-                yield bytes(cursor.key()), cursor.value()
-                found = cursor.next()
+            if found:
+                for key, value in cursor.iternext():
+                    yield bytes(key), value
 
     def backwards(self, database: bytes) -> Iterator[tuple[bytes, memoryview]]:
         """All keys from the last to the first, and their values where they lie."""

@@ -110,6 +110,7 @@ def serve(product: Product, spec: dict[str, Any], out: Path) -> None:
         first_answer(product, spec)
         restarted = time.monotonic() - begin
         say(out, "restarted", {"seconds": restarted, "count": product.count()})
+        product.warm()
         queries = np.load(Path(spec["data"]) / "queries.npy")
         for per_call in PER_CALL:
             both_bounds(lambda job: alone(product, queries, job), product, 1, per_call, spec, out)

@@ -48,6 +48,7 @@ USEARCH = ("usearch==2.26.6",)
 USEARCH_SYNC = f"nothing: rows are in memory until save(), whose file is not synced {STRACE}; lost by a kill before it"
 SERVER = "milvus:MilvusServer"
 AUTO, FLAT = {"index": "AUTOINDEX"}, {"index": "FLAT"}
+LMDB_SYNC = "every acknowledged row: fdatasync by LMDB before the answer (docs/FORMAT.md)"
 EMULATED = "the client's own emulation of the server, not the server"
 
 KINDS = (
@@ -55,8 +56,17 @@ KINDS = (
         "panelhue",
         "server over gRPC",
         "panelhue_grpc:PanelhueServer",
-        "every acknowledged row: fdatasync by LMDB before the answer (docs/FORMAT.md)",
+        LMDB_SYNC,
         most_rows=LARGE,
+    ),
+    Kind(
+        "panelhue",
+        "server over gRPC, IVF, recall floor 0.95",
+        "panelhue_grpc:PanelhueServer",
+        LMDB_SYNC,
+        options={"index": "IVF"},
+        most_rows=LARGE,
+        note="searched exactly after a restart until the lists are built again",
     ),
     Kind(
         "faiss",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import queue
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from benchmarks.peers.processes import end
 from benchmarks.peers.product import Product, Search, padded
 from benchmarks.peers.vectors import PAGE
 from benchmarks.servers import start
-from panelhue import Bound, RetrievalClient
+from panelhue import Bound, IndexKind, RetrievalClient
 from panelhue.common.v1 import common_pb2 as common
 from panelhue.retrieval.v1 import retrieval_pb2 as pb
 from panelhue.retrieval.v1 import retrieval_pb2_grpc as pb_grpc
@@ -52,7 +53,7 @@ class PanelhueServer(Product):
 
     def create(self) -> None:
         space = pb.EmbeddingSpace(model="made-up", dim=self.dim)
-        series = pb.Series(id=SERIES, embedder="vectors", embedding_space=space)
+        series = pb.Series(id=SERIES, embedder="vectors", embedding_space=space, index=self._index())
         self._channel = grpc.insecure_channel(self._server.address)
         stub: Any = pb_grpc.RetrievalServiceStub(self._channel)  # type: ignore[no-untyped-call]  # generated
         made = stub.CreateSeries(pb.CreateSeriesRequest(series=series)).series
@@ -61,6 +62,16 @@ class PanelhueServer(Product):
         self._out.put(pb.ImportReferencesRequest(options=options))
         self._waiting = 0
         self._answers: Iterator[Any] = stub.ImportReferences(iter(self._out.get, None))
+
+    def _index(self) -> Any:
+        return pb.IndexOptions(kind=f"KIND_{self.options.get('index', 'EXACT')}")
+
+    def warm(self) -> None:
+        until = time.monotonic() + ANSWER_SECONDS
+        while self._client.stats(SERIES).serving_kind is not IndexKind[self.options.get("index", "EXACT")]:
+            if time.monotonic() > until:
+                raise RuntimeError(f"the index is not built yet: {self._client.stats(SERIES).index_note}")
+            time.sleep(0.1)
 
     def insert(self, first: int, vectors: NDArray[np.float32], chapters: NDArray[np.int64]) -> None:
         references = [

@@ -51,6 +51,10 @@ class Product(ABC):
         """Returns once every insert is acknowledged."""
         return
 
+    def warm(self) -> None:
+        """Returns once what the product builds anew after a restart is there; its first answer came before."""
+        return
+
     def settle(self) -> str:
         """What the product wants between the last insert and the first search, done, and said in a few words."""
         return ""

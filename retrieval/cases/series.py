@@ -10,11 +10,12 @@ import unicodedata
 from collections import Counter, OrderedDict
 from dataclasses import replace
 
+from retrieval.bounds import Counts
 from retrieval.cases.migrations import MigrationCases
 from retrieval.cases.references import LIST_BATCH
 from retrieval.config import VECTORS_ONLY, RetrievalSettings
 from retrieval.embed import EmbeddingSpace
-from retrieval.types import Series, SeriesChange, SeriesDraft, SeriesView, Space, Stats
+from retrieval.types import PoolState, Series, SeriesChange, SeriesDraft, SeriesView, Space, Stats
 from serving.errors import Conflict, CorruptData, FailedState, InvalidInput, Overloaded, ServiceError, Violation
 
 REMEMBERED_CALLS = 10_000  # as the contract says
@@ -168,33 +169,26 @@ class SeriesCases(MigrationCases):
         Raises:
             NotFound: NO_SUCH_SERIES.
 
-        Cost: reads every reference's record from the store.
+        Cost: reads every reference's record from the store, unless the pool is in memory.
         """
         pool = await self._pool(series_id)
         resident = self._residency.resident(series_id)
         kind, recall, note = pool.serving
 
         def work() -> Stats:
-            chapters: Counter[int | None] = Counter()
-            depths: Counter[int] = Counter()
-            last = ""
-            while True:
-                batch, state = self._catalog.references(series_id, last, LIST_BATCH)
-                chapters.update(reference.chapter for reference in batch)
-                depths.update(reference.provenance.depth for reference in batch)
-                if len(batch) < LIST_BATCH:
-                    break
-                last = batch[-1].id
-            without = chapters.pop(None, 0)
-            by_chapter = {chapter: count for chapter, count in chapters.items() if chapter is not None}
+            view, state = pool.published(), self._catalog.view(series_id).pool
+            if view is not None and view.generation == state.generation:
+                counts = view.facts.counts()
+            else:
+                state, counts = self._counted(series_id)
             return Stats(
                 pool=state,
                 disk_bytes=self._catalog.disk_bytes(series_id),
                 index_bytes=resident.memory_bytes,
                 loaded=resident.tier != "disk",
-                by_chapter=by_chapter,
-                by_depth=depths,
-                without_chapter=without,
+                by_chapter=counts.by_chapter,
+                by_depth=counts.by_depth,
+                without_chapter=counts.without_chapter,
                 dead_share=pool.dead_share,
                 serving_kind=kind,
                 measured_recall=recall,
@@ -203,6 +197,20 @@ class SeriesCases(MigrationCases):
             )
 
         return await self._reading(series_id, work)
+
+    def _counted(self, series_id: str) -> tuple[PoolState, Counts]:
+        chapters: Counter[int | None] = Counter()
+        depths: Counter[int] = Counter()
+        last = ""
+        while True:
+            batch, state = self._catalog.references(series_id, last, LIST_BATCH)
+            chapters.update(reference.chapter for reference in batch)
+            depths.update(reference.provenance.depth for reference in batch)
+            if len(batch) < LIST_BATCH:
+                break
+            last = batch[-1].id
+        without = chapters.pop(None, 0)
+        return state, Counts({one: count for one, count in chapters.items() if one is not None}, depths, without)
 
 
 def _own_space(space: Space | None) -> Space:

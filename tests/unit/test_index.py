@@ -13,6 +13,7 @@ from retrieval.bounds import Facts, Table, passes
 from retrieval.index import NO_KEY, CpuScanner, Index
 from retrieval.index.columns import Columns
 from retrieval.index.scan import Passing
+from retrieval.index.segments import longest
 from retrieval.types import GENERATED, OFFICIAL, Bound, Provenance, Reference
 from serving.errors import InvalidInput, ShapeMismatch
 from tests.rows import Rows, alike, coarse, unit
@@ -58,6 +59,19 @@ def test_scores_do_not_depend_on_how_rows_are_cut_into_segments(seed, count, k, 
     for answer in answers[1:]:
         assert np.array_equal(answer.numbers, answers[0].numbers)
         assert np.array_equal(answer.scores, answers[0].scores)
+
+
+@given(
+    seed=st.integers(0, 10**6),
+    rows=st.integers(1, 8),
+    dim=st.sampled_from([1, 3, 512, 1024]),
+    scale=st.sampled_from([1.0, 1e-8, 1e-22, 1e-44, 1e12, 1e19]),
+)
+@settings(max_examples=100, deadline=None)
+def test_no_row_is_longer_than_the_bound_says_and_hardly_shorter(seed, rows, dim, scale):
+    vectors = (np.random.default_rng(seed).standard_normal((rows, dim)) * scale).astype(np.float32)
+    exact = np.sqrt((vectors.astype(np.float64) ** 2).sum(axis=1)).max()
+    assert exact <= longest(vectors) <= exact * (1 + 1.3e-4)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
@@ -311,14 +325,14 @@ def rules(bound: Bound, r: Reference) -> bool:
 @settings(max_examples=300, deadline=None)
 def test_a_mask_is_what_the_rules_say_after_any_history(steps, bound):
     table, limits = Table(), Bound(**bound)
-    table.add(reference(99, None, 0, TAGS))  # so that tags take more than one word
+    table.add([reference(99, None, 0, TAGS)])  # so that tags take more than one word
     alive: dict[str, Reference] = {f"{99:064x}": reference(99, None, 0, TAGS)}
     order: list[str] = [f"{99:064x}"]
     seen: list[tuple[Facts, list[bool]]] = []
     for what, fields in steps:
         made = reference(*fields)
         if what == "add" and made.id not in alive:
-            table.add(made)
+            table.add([made])
             order.append(made.id)
             alive[made.id] = made
         elif what == "change" and made.id in alive:

@@ -239,7 +239,9 @@ def test_no_cell_begins_after_the_given_minutes(command: Any, monkeypatch: pytes
 
 def test_a_million_rows_are_asked_of_three_products_only():
     plan = list(retrieval_vs_peers.planned([], retrieval_vs_peers.sizes([1_000_000], [512, 1024])))
-    assert [(kind.product, size.dim) for kind, size in plan] == [("panelhue", 512), ("faiss", 512), ("lancedb", 512)]
+    assert [(kind.product, size.dim) for kind, size in plan] == [
+        ("panelhue", 512), ("panelhue", 512), ("faiss", 512), ("lancedb", 512),
+    ]  # fmt: skip
 
 
 def test_every_kind_is_told_apart():
@@ -294,6 +296,18 @@ def test_a_server_that_is_ahead_is_named(rendered: Any):
     text = rendered(ours, other)
     assert "insert: **behind** chromadb, server over HTTP" in text
     assert "restart: ahead of every other server" in text
+
+
+def test_an_approximate_kind_of_ours_is_judged_by_its_searches_and_not_beside_the_exact_one(rendered: Any):
+    exact = row("panelhue", "server", bounded_p50_ms=1.0, bounded_p95_ms=9.0, bounded_recall_at_3=1.0)
+    ours = row(
+        "panelhue", "server, IVF, recall floor 0.95", bounded_p50_ms=2.0, bounded_p95_ms=9.0, bounded_recall_at_3=0.97
+    )
+    other = row("milvus", "server over gRPC", bounded_p50_ms=1.5, bounded_p95_ms=9.0, bounded_recall_at_3=0.8)
+    text = rendered(exact, ours, other)
+    assert "recall floor 0.95: lowest recall 0.9700; bounded p50, 1 client: **behind** milvus" in text
+    assert "behind** panelhue" not in text
+    assert "100,000 x 512, bounded p50, 1 client: ahead of every other server" in text
 
 
 def test_a_product_in_process_is_no_server_to_be_ahead_of(rendered: Any):

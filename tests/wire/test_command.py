@@ -157,6 +157,13 @@ def test_what_a_server_refuses_means_exit_code_4(panelhue: Command) -> None:
     assert (told.returncode, "no-such-series" in told.stderr) == (4, True)
 
 
+def test_a_series_that_is_not_there_is_said_with_the_way_to_make_it(panelhue: Command, comic: Path) -> None:
+    told = panelhue.run("ingest", comic / "truth" / "ch01", "-s", "nowhere")
+    assert told.returncode == 4
+    assert "there is no series 'nowhere'" in told.stderr
+    assert "`series create NAME` or `ingest --create` makes one" in " ".join(told.stderr.split())
+
+
 def test_a_series_is_made_changed_listed_and_removed(panelhue: Command) -> None:
     made = panelhue.json("series", "create", "brief", "--name", "Brief", "--colour", "hair=#ff8000", "--label", "a=b")
     assert (made["display_name"], made["palette"], made["labels"]) == (

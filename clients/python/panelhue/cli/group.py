@@ -10,6 +10,10 @@ import typer
 from typer.core import TyperGroup
 
 GROUP = "panelhue.commands"
+HINTS = {  # by the reason of an error that a server answered with
+    "NO_SUCH_SERIES": "`panelhue series list` shows what is there; `series create NAME` or `ingest --create` makes one",
+    "NO_SUCH_REFERENCE": "`panelhue series references NAME` lists what its pool holds",
+}
 
 
 def installed() -> dict[str, EntryPoint]:
@@ -109,12 +113,13 @@ class PanelhueGroup(TyperGroup):
             return super().invoke(ctx)
         except PanelhueError as error:
             complain(error.explained())
+            hint = HINTS.get(error.reason)
             if isinstance(error, Unavailable):
-                complain(
-                    "start the servers with `panelhue up`, or name them with --retrieval and --colorizer", hint=True
-                )
+                hint = "start the servers with `panelhue up`, or name them with --retrieval and --colorizer"
             if isinstance(error, Unauthenticated):
-                complain("say the colouriser's token in PANELHUE_COLORIZER_TOKEN, or by --token", hint=True)
+                hint = "say the colouriser's token in PANELHUE_COLORIZER_TOKEN, or by --token"
+            if hint:
+                complain(hint, hint=True)
             code = 2 if isinstance(error, UsageError | BookError) else 3 if isinstance(error, Unavailable) else 4
             raise typer.Exit(code) from error
         except BrokenPipeError:
