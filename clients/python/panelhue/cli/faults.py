@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TextIO
 
+from panelhue.cli.interrupts import INTERRUPTED, comes_from_interrupt
+
 NAMES = {
     1: "FAILED",
     2: "USAGE",
@@ -74,7 +76,7 @@ def _tell(error: BaseException) -> None:
 
 def _code_of(error: BaseException) -> int:
     """With which the process will end."""
-    if isinstance(error, KeyboardInterrupt):
-        return 130
+    if comes_from_interrupt(error):
+        return INTERRUPTED
     code = getattr(error, "exit_code", 1)
     return code if isinstance(code, int) else 1

@@ -58,13 +58,6 @@ def _broken(point: EntryPoint, error: Exception) -> Any:
     return command
 
 
-def _interrupted(error: BaseException | None) -> bool:
-    """Whether Ctrl-C is what an exception comes from."""
-    while error is not None and not isinstance(error, KeyboardInterrupt):
-        error = error.__cause__ or error.__context__
-    return error is not None
-
-
 def _said(error: OSError | UnicodeError) -> str:
     """What the system says, without its number."""
     if not isinstance(error, OSError) or not error.strerror or error.filename is None:
@@ -93,7 +86,9 @@ class PanelhueGroup(TyperGroup):
         try:
             return super().main(*args, **kwargs)
         except SystemExit as error:
-            if error.code == 1 and _interrupted(error):
+            from panelhue.cli.interrupts import comes_from_interrupt
+
+            if error.code == 1 and comes_from_interrupt(error):
                 raise SystemExit(130) from error
             raise
 
