@@ -17,6 +17,7 @@ from panelhue.journal import Journal
 from panelhue.workspaces import workspace_of
 from tests.wire import command_line
 from tests.wire.command_line import RUN_SECONDS, Command, wait_for
+from tests.wire.conftest import RunningServer, probe_settings
 
 servers, panelhue = command_line.panelhue, command_line.inside  # fixtures
 comic, series = command_line.comic, command_line.series  # likewise
@@ -160,3 +161,26 @@ def test_the_second_of_two_runs_to_one_output_is_refused(
         )
     assert told["reason"] == "OUTPUT_BUSY"
     assert not target.exists()
+
+
+def test_a_server_that_is_started_anew_in_the_middle_of_a_chapter_is_waited_for(comic: Path, tmp_path: Path) -> None:
+    page = (comic / "grey" / "ch02" / "p01.png").read_bytes()
+    (tmp_path / "book").mkdir()
+    for number in range(60):
+        (tmp_path / "book" / f"p{number:02}.png").write_bytes(page)
+    settings = probe_settings(default_backend="tint")
+    server = RunningServer("colorizer-server", tmp_path / "server", *settings)
+    address = server.address
+    command = Command({**os.environ, "PANELHUE_COLORIZER": address})
+    with command.start("colorize", tmp_path / "book", "--no-sheet", "-o", tmp_path / "out", "--json") as process:
+        try:
+            assert process.stderr is not None
+            while "1/60" not in (line := process.stderr.readline()):
+                assert line
+            server.stop(signal.SIGKILL)
+            server = RunningServer("colorizer-server", tmp_path / "server", *settings, "--listen", address)
+            out, err = process.communicate(timeout=RUN_SECONDS)
+        finally:
+            server.stop(signal.SIGKILL)
+    assert process.returncode == 0, err
+    assert (json.loads(out)["finished"], len(list((tmp_path / "out").glob("*.png")))) == (60, 60)

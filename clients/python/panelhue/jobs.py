@@ -28,6 +28,7 @@ from panelhue.workspaces import workspace_of as workspace_of
 ATTEMPTS = 4  # of a page whose failure may pass, and of a stream that breaks off
 PAUSE = 0.5  # seconds before the second attempt, at most; doubled each time
 RETRY = Retry(attempts=ATTEMPTS, first=PAUSE)
+RESTART = Retry(attempts=9, first=PAUSE, most=10.0, within=90.0)  # of a stream, as its server may be started anew
 NO_SERIES = "NO_SUCH_SERIES"  # cause of a page's failure, where the colouriser asks the retrieval server
 
 
@@ -104,6 +105,7 @@ class Run:
         retrieval: who keeps the pool; needed to grow it and to fetch contexts here.
         sleep: waits some seconds.
         retry: how often a page whose failure may pass, and a stream that breaks off, is tried again.
+        again: how often that stream is, if not as often as a page.
     """
 
     def __init__(
@@ -114,11 +116,12 @@ class Run:
         retrieval: RetrievalClient | None,
         sleep: Callable[[float], None] = time.sleep,
         retry: Retry = RETRY,
+        again: Retry | None = None,
     ) -> None:
         self._workspace, self._journal = workspace, journal
         # Here, not in the client: what is made again is told as a step, and failed pages do not wait for the others.
         self._colorizer, self._retrieval = colorizer.using(retry=Retry.none()), retrieval
-        self._sleep, self._retry = sleep, retry
+        self._sleep, self._retry, self._again = sleep, retry, again or retry
         self._overwrite = False
 
     def check_outputs(self, names: Sequence[str], overwrite: bool) -> None:
@@ -154,7 +157,7 @@ class Run:
         yield from failed
         for done in kept:
             yield from self._grow(plan, done)
-        tries = Tries(self._retry, "ColorizePages", self._colorizer.target, None)
+        tries = Tries(self._again, "ColorizePages", self._colorizer.target, None)
         failures: Counter[str] = Counter()  # of pages, so far
         while pending:
             left: dict[str, Page] = {page.name: page for page in pending}

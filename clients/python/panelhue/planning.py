@@ -140,6 +140,7 @@ class BookRun:
         split: as `Journal.read_as` keeps it.
         sleep: as in `jobs.Run`.
         retry: likewise.
+        again: likewise.
 
     Raises:
         UsageError: a file is in the way that no run of ours has written.
@@ -154,10 +155,11 @@ class BookRun:
         split: bool | None = None,
         sleep: Callable[[float], None] = time.sleep,
         retry: Retry = jobs.RETRY,
+        again: Retry | None = None,
     ) -> None:
         order, pools = ready.order, ready.retrieval if ready.order.series else None
         self._ready, self._journal, self._some = ready, journal, pages is not None
-        self._run = jobs.Run(ready.place, journal, ready.colorizer, pools, sleep=sleep, retry=retry)
+        self._run = jobs.Run(ready.place, journal, ready.colorizer, pools, sleep=sleep, retry=retry, again=again)
         self._run.check_outputs(list(ready.names.values()), order.overwrite)
         journal.read_as(split)
         journal.tell_about({"series": order.series, "book": str(order.book.resolve())})
