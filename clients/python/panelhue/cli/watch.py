@@ -138,6 +138,7 @@ class _Watch:
     patience: Patience
     sound: bool = True
     held: set[str] = field(default_factory=set)  # what waits for somebody else
+    pause: float = 0.0  # seconds until the next look while a server is away; 0: none is
 
     def run(self, *, once: bool) -> bool:
         """Looks, works, waits; whether all could be done."""
@@ -145,18 +146,18 @@ class _Watch:
         from panelhue.watching import Ledger, Settling, arrivals, work_of
 
         folder, target = self.request.book, self.request.target
-        settling, pause = Settling(self.settle), self.every
+        settling = Settling(self.settle)
         err().print(f"{escaped(folder)} → {escaped(target)}; Ctrl-C stops", style="dim", soft_wrap=True)
         with Ledger(target / FOLDER) as ledger:
             while True:
                 found, now = [one for one in arrivals(folder) if ledger.is_new(one)], time.monotonic()
                 settled = [one for one in settling.settled(found, now) if self.patience.is_due(one, now)]
                 away = not all(self._done(work, ledger) for work in work_of(settled))
-                pause = min(max(2 * pause, 1.0), LONGEST_PAUSE) if away else self.every
+                self.pause = self.pause if away else 0.0
                 if once and not away and not any(ledger.is_new(one) for one in arrivals(folder)):
                     return self.sound
                 if away or self.held or not settled:  # else more may have come meanwhile
-                    time.sleep(pause)
+                    time.sleep(self.pause or self.every)
 
     def _done(self, work: list[Arrival], ledger: Ledger) -> bool:
         """Does it; False while a server is away, and then everything is tried again."""
@@ -179,7 +180,8 @@ class _Watch:
         except (PanelhueError, OSError, UnicodeError) as error:  # also a file that may not be read
             why = error.explained() if isinstance(error, PanelhueError) else str(error)
             if isinstance(error, Unavailable | Overloaded):  # nothing else could be done either
-                self._wait(work, why)
+                self.pause = min(max(2 * self.pause, 2 * self.every, 1.0), LONGEST_PAUSE)
+                self._wait(work, why, self.pause)
                 return False
             if passing(error):
                 self._put_off(work, why)
@@ -218,11 +220,11 @@ class _Watch:
         for one in work:
             self._wait([one], why, self.patience.put_off(one, time.monotonic()))
 
-    def _wait(self, work: Sequence[Arrival], why: str, seconds: float | None = None) -> None:
+    def _wait(self, work: Sequence[Arrival], why: str, seconds: float) -> None:
         """Tells that something is tried again."""
         names = [one.name for one in work]
-        again = f"; it is tried again in {seconds:.0f} s" if seconds is not None else ""
-        note(f"{', '.join(names[:3])}{', …' if len(names) > 3 else ''}: waits: {why}{again}")
+        shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+        note(f"{shown}: waits: {why}; it is tried again in {seconds:.0f} s")
         if self.json:
             print_json_line({"names": names, "waits": why, "again_in": seconds})
 
