@@ -42,3 +42,10 @@ def stoppable(advice: Callable[[], str] | str) -> Iterator[None]:
 
 def _interrupt(number: int, frame: object) -> None:  # noqa: ARG001 - the signature of handlers
     raise KeyboardInterrupt
+
+
+def comes_from_interrupt(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is what an exception comes from."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
