@@ -19,6 +19,7 @@ from serving.geometry import CORNERS, Box
 Pixels = UInt8[np.ndarray, "h w 3"]
 MOST_PIXELS = 500_000_000  # of a context's pictures together; 1.5 GB, or twelve references of 40 megapixels
 Corners = tuple[tuple[Hit, ...], ...]  # per corner, best first
+Places = tuple[tuple[int, int] | None, ...]  # corner and rank of each hit; None for one that was left out
 
 
 class PictureCache:
@@ -61,15 +62,22 @@ class PictureCache:
 
 
 def corner_hits(
-    hits: Sequence[FoundHit], pictures: Mapping[str, bytes], cache: PictureCache, most_pixels: int = MOST_PIXELS
-) -> tuple[Corners, tuple[tuple[int, int], ...]]:
-    """The hits per corner, best first, as a back-end takes them; and where in that each of `hits` went.
+    hits: Sequence[FoundHit],
+    pictures: Mapping[str, bytes],
+    cache: PictureCache,
+    most_pixels: int = MOST_PIXELS,
+    *,
+    spare: bool = False,
+) -> tuple[Corners, Places, tuple[str, ...]]:
+    """The hits per corner, best first, as a back-end takes them; where in that each went; and what was left out.
 
     Args:
         hits: their pictures must be among `pictures`.
         pictures: encoded, by key.
         cache: decodes them.
         most_pixels: that the distinct pictures may hold together; each is kept whole while its patches are.
+        spare: whether hits that cannot be used are left out, as long as one can be. Which references a pool holds is
+            not the caller's doing; one bad one is not to stop every page that resembles it.
 
     Raises:
         InvalidInput: INVALID_CONTEXT, a picture cannot be read, a box lies outside its picture or reference, or the
@@ -78,26 +86,47 @@ def corner_hits(
     room = _Room(most_pixels)
     for data in {pictures[found.picture] for found in hits}:
         room.take(math.prod(picture_size(data)))  # before any is decoded, where the header tells
-    room = _Room(most_pixels)
-    held: dict[int, Pixels] = {}
+    cut = _Cutter(pictures, cache, most_pixels)
     corners: list[list[Hit]] = [[] for _ in CORNERS]
-    places: list[tuple[int, int]] = [(0, 0)] * len(hits)
-    sizes: dict[str, tuple[int, int]] = {}
+    places: list[tuple[int, int] | None] = [None] * len(hits)
+    left_out: dict[str, InvalidInput] = {}  # by reference
     for index in sorted(range(len(hits)), key=lambda i: (hits[i].corner, hits[i].rank, i)):
         found = hits[index]
-        pixels = _read(found, pictures, cache)
-        if id(pixels) not in held:
-            held[id(pixels)] = pixels
-            room.take(pixels.shape[0] * pixels.shape[1])
+        try:
+            hit = cut(found)
+        except InvalidInput as error:
+            if not spare or cut.room.over:
+                raise
+            left_out.setdefault(found.reference_id, error)
+            continue
+        places[index] = (found.corner, len(corners[found.corner]))
+        corners[found.corner].append(hit)
+    if left_out and not any(corners):
+        raise next(iter(left_out.values()))
+    said = tuple(f"reference {name[:12]}… was left out: {error.message}" for name, error in left_out.items())
+    return tuple(tuple(corner) for corner in corners), tuple(places), said
+
+
+class _Cutter:
+    """Cuts hits out of the pictures of one page's context."""
+
+    def __init__(self, pictures: Mapping[str, bytes], cache: PictureCache, most_pixels: int) -> None:
+        self._pictures, self._cache, self.room = pictures, cache, _Room(most_pixels)
+        self._held: dict[int, Pixels] = {}
+        self._sizes: dict[str, tuple[int, int]] = {}
+
+    def __call__(self, found: FoundHit) -> Hit:
+        pixels = _read(found, self._pictures, self._cache)
+        if id(pixels) not in self._held:
+            self._held[id(pixels)] = pixels
+            self.room.take(pixels.shape[0] * pixels.shape[1])
         hit = _cut(found, pixels)
-        known = sizes.setdefault(hit.reference_id, hit.reference_size)
+        known = self._sizes.setdefault(hit.reference_id, hit.reference_size)
         if known != hit.reference_size:
             raise _invalid(
                 f"reference {hit.reference_id[:12]}… must have one size, got {known} and {hit.reference_size}"
             )
-        places[index] = (found.corner, len(corners[found.corner]))
-        corners[found.corner].append(hit)
-    return tuple(tuple(corner) for corner in corners), tuple(places)
+        return hit
 
 
 class _Room:
@@ -106,9 +135,13 @@ class _Room:
     def __init__(self, most: int) -> None:
         self._most = self._left = most
 
+    @property
+    def over(self) -> bool:
+        return self._left < 0
+
     def take(self, pixels: int) -> None:
         self._left -= pixels
-        if self._left < 0:
+        if self.over:
             raise _invalid(f"a page's context pictures must have at most {self._most} pixels together, got more")
 
 

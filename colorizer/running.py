@@ -12,6 +12,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from colorizer.backend import Backend
+from colorizer.context import Places
 from colorizer.device_lost import EXIT_STATUS, device_lost
 from colorizer.outcome import Clock, encoded, repaired
 from colorizer.tasks import Held, PageOutcome, PageTask, Started, Trouble
@@ -41,7 +42,7 @@ class Ready:
     listener: Listener
     clock: Clock
     job: Job
-    places: tuple[tuple[int, int], ...]  # corner and rank of each hit
+    places: Places
     notes: tuple[str, ...] = ()  # what was left out or guessed when the page was decoded
 
     def finished(self, result: Result) -> PageOutcome:
@@ -51,7 +52,9 @@ class Ready:
         self.clock.lap("compute")
         return replace(
             encoded(pixels, self.task.options, self.clock),
-            used=tuple(result.used is None or bool(result.used[place]) for place in self.places),
+            used=tuple(
+                place is not None and (result.used is None or bool(result.used[place])) for place in self.places
+            ),
             confidence=None if result.confidence is None else float(result.confidence.mean(dtype=np.float64)) / 255,
             notes=self.notes,
         )

@@ -214,6 +214,7 @@ def _task(plan: Plan, page: PageRequest, context: Context, seed: int) -> PageTas
         palette=_palette(plan.options.palette, context.palette),
         seed=seed,
         options=plan.options,
+        spare=page.context is None,
     )
 
 

@@ -98,6 +98,7 @@ class PageTask:
     palette: tuple[Swatch, ...]
     seed: int
     options: Options
+    spare: bool = False  # whether references that cannot be used are left out: the caller did not choose them
 
 
 @dataclass(frozen=True)

@@ -139,7 +139,7 @@ class Worker:
             return kept(task, page, clock)
         grey = grey_of(page.pixels)
         _check_fits(task, self._registry.spec(task.backend).card, grey)
-        corners, places = corner_hits(task.hits, task.pictures, self._cache)
+        corners, places, missing = corner_hits(task.hits, task.pictures, self._cache, spare=task.spare)
         listener.check()
         clock.lap("decode")
         job = Job(
@@ -151,7 +151,9 @@ class Worker:
             palette=task.palette,
             parameters=dict(task.options.parameters),
         )
-        return Ready(task, listener, clock, _with_callbacks(job, task.options, listener), tuple(places), page.notes)
+        return Ready(
+            task, listener, clock, _with_callbacks(job, task.options, listener), places, (*page.notes, *missing)
+        )
 
     def _backend(self, name: str, context: Listener) -> Backend:
         """The loaded back-end; loads it first if need be, and closes the one that was idle longest."""

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 from collections.abc import Iterator, Mapping
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 BUILDS = {"faiss-cpu": "cpu", "faiss-gpu-cuvs": "gpu", "faiss-gpu": "gpu-cu12"}  # distribution to extra
@@ -51,6 +53,11 @@ def _faiss(gpu: bool) -> Iterator[Mapping[str, str]]:
         mend = f"pip uninstall -y {' '.join(builds)}, then pip install 'panelhue[{'gpu' if gpu else 'cpu'}]'"
         yield _check("FAISS", "bad", f"{said}: these builds own the same folder and break each other", mend)
         return
+    for name in builds:
+        if older := _older(name, builds[name]):
+            mend = f"pip install --upgrade 'panelhue[{BUILDS[name]}]'"
+            yield _check("FAISS", "bad", f"{said}: Panelhue needs {name} {older} or a later one", mend)
+            return
     try:
         built = faiss_version()
     except FailedState as error:
@@ -64,6 +71,19 @@ def _faiss(gpu: bool) -> Iterator[Mapping[str, str]]:
         yield _check("FAISS", "ok", f"{built}, {said}")
 
 
+def _older(name: str, there: str) -> str:
+    """The lowest version that will do, if what is there is older; empty: it is not."""
+    for text in requires("panelhue") or ():
+        found = re.match(rf"{re.escape(name)}\s*\(?\s*>=\s*([0-9.]+)", text)
+        if found and _numbers(there) < _numbers(found[1]):
+            return found[1]
+    return ""
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(part) for part in re.findall(r"\d+", text)]
+
+
 def _data(folder: Path) -> Iterator[Mapping[str, str]]:
     name = "data folder"
     if not folder.exists():
@@ -74,8 +94,16 @@ def _data(folder: Path) -> Iterator[Mapping[str, str]]:
             mend = f"make {folder} writable for you, or choose another one: panelhue up --data DIR"
             yield _check(name, "bad", f"{folder} is not there and cannot be made: {above} is not writable", mend)
         return
+    if not folder.is_dir():
+        yield _check(name, "bad", f"{folder} is a file", "choose a folder: panelhue up --data DIR")
+        return
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-        yield _check(name, "bad", f"{folder} cannot be written to", f"chown -R $(id -un) {folder}")
+        if os.statvfs(folder).f_flag & os.ST_RDONLY:
+            mend = "mount that disk for writing, or choose another folder: panelhue up --data DIR"
+            yield _check(name, "bad", f"{folder} lies on a disk that is mounted read-only", mend)
+        else:
+            mend = f"chown -R $(id -un) {shlex.quote(str(folder))}"
+            yield _check(name, "bad", f"{folder} cannot be written to", mend)
         return
     yield _format(name, folder)
     yield _lock(folder)

@@ -133,6 +133,11 @@ class Worker:
         self.process.kill()
 
     @property
+    def killed(self) -> bool:
+        """Whether it was ended from outside, by a person or by a kernel without memory."""
+        return not self.trouble and (self.process.exitcode or 0) < 0
+
+    @property
     def end(self) -> str:
         """Why it is no more: why it was killed, or how the process ended."""
         code = self.process.exitcode

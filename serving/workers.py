@@ -28,6 +28,7 @@ from serving.worker_process import Task, Worker
 
 __all__ = ["Handler", "RemoteError", "WorkerContext", "WorkerPool", "portable_error"]
 
+_MOST_STARTS = 3  # in a row that are killed from outside, before the calls that wait are told
 _PAUSE_SECONDS = 0.5  # before the second attempt to start; doubles with each further one
 _LONGEST_PAUSE_SECONDS = 30.0
 
@@ -74,6 +75,7 @@ class WorkerPool:
         self._on_change: Callable[[], None] | None = None
         self._failures = 0  # starts and idle lives that ended badly, in a row
         self._not_before = 0.0  # time.monotonic(); no new process until then
+        self._killed_starts = 0  # in a row
         self._start_error = ""  # the text of the last failed build, while no later one has succeeded
         self._usual_seconds = 1.0  # moving mean of a request
 
@@ -114,12 +116,16 @@ class WorkerPool:
             FailedState: `build` raised, died or took too long (reason WORKER_START_FAILED, with its text).
             Unavailable: the pool is closed (reason DRAINING).
         """
-        self._refuse_when_closed()
-        self._fill()
-        await asyncio.gather(*(asyncio.shield(worker.started) for worker in list(self._crew)))
-        self._refuse_when_closed()
-        if self._start_error:
-            raise self._start_failure()
+        while True:
+            self._refuse_when_closed()
+            self._fill()
+            await asyncio.gather(*(asyncio.shield(worker.started) for worker in list(self._crew)))
+            self._refuse_when_closed()
+            if self._start_error:
+                raise self._start_failure()
+            if len(self._crew) >= self._size and all(worker.state != "starting" for worker in self._crew):
+                return
+            await asyncio.sleep(max(0.0, self._not_before - time.monotonic()) + 0.01)  # one was killed meanwhile
 
     async def run(
         self,
@@ -288,7 +294,7 @@ class WorkerPool:
         if kind == READY:
             if not self._closed:
                 worker.forget_timers()
-            worker.state, self._start_error = "idle", ""
+            worker.state, self._start_error, self._killed_starts = "idle", "", 0
             _settle(worker.started)
         elif kind == FAILED:
             worker.kill(str(value))
@@ -336,12 +342,19 @@ class WorkerPool:
                 self._pause()
                 self._fill_soon(worker.loop)
             else:
-                self._start_error = worker.end
-                self._pause(at_least=_PAUSE_SECONDS)
-                self._give_up_if_alone()
+                self._failed_to_start(worker)
         _settle(worker.started)
         _settle(worker.gone)
         self._changed()
+
+    def _failed_to_start(self, worker: Worker) -> None:
+        self._pause(at_least=_PAUSE_SECONDS)
+        self._killed_starts += worker.killed
+        if worker.killed and self._killed_starts < _MOST_STARTS:
+            self._fill_soon(worker.loop)  # a fault of its own would come again, this need not
+        else:
+            self._start_error = worker.end
+            self._give_up_if_alone()
 
     def _pause(self, at_least: float = 0.0) -> None:
         """No new process for a while: not at all after a first idle death, then ever longer."""

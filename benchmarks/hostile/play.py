@@ -148,7 +148,7 @@ def _by_page(answer: Any) -> dict[str, str]:
 
 def _results(answer: Any) -> dict[str, str]:
     """What colourise says of each page."""
-    if not isinstance(answer, dict):
+    if not isinstance(answer, dict) or "results" not in answer:  # else it says why there are none
         return {}
     return {page: why["reason"] for page, why in answer["failed"].items()} | {
         one["page"]: "done" for one in answer["results"]

@@ -21,6 +21,8 @@ from tests.wire.command_line import END_SECONDS, START_SECONDS, heeding_interrup
 
 PICTURES = os.environ.get("STUDIO_PICTURES", "")  # a folder: the journey leaves its pictures there, of larger pages
 
+PROXIED = "comics.example"  # leads the browser to this machine, and is none of its own names
+
 # The studio's command, with every connection and every name that Python looks up written down.
 WATCHED = """
 import sys
@@ -41,6 +43,7 @@ class Studio:
     """A running studio."""
 
     address: str
+    places: tuple[str, str]  # of both servers
     servers: subprocess.Popen[str]
     process: subprocess.Popen[str]
     connections: Path  # of the studio's process, a line each
@@ -58,10 +61,10 @@ def ended(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
         process.wait()
 
 
-def started(folder: Path, retrieval: str, colorizer: str) -> subprocess.Popen[str]:
+def started(folder: Path, retrieval: str, colorizer: str, *more: str) -> subprocess.Popen[str]:
     """The studio's process; its log tells the address once it can be opened."""
     (folder / "tmp").mkdir(parents=True)
-    where = ("--port", "0", "--retrieval", retrieval, "--colorizer", colorizer)
+    where = ("--port", "0", "--retrieval", retrieval, "--colorizer", colorizer, *more)
     with (folder / "studio.log").open("w") as stream, heeding_interrupts():
         return subprocess.Popen(
             [sys.executable, "-c", WATCHED, str(folder / "connections.txt"), "studio", *where],
@@ -78,10 +81,11 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
     folder = tmp_path_factory.mktemp("studio")
     log = folder / "studio.log"
     servers, found = up(folder / "servers")
-    with ended(servers), ended(started(folder, found["retrieval"], found["colorizer"])) as process:
+    places = (found["retrieval"], found["colorizer"])
+    with ended(servers), ended(started(folder, *places)) as process:
         address = re.search(r"http://\S+/", wait_for(log, process, "Ctrl-C"))
         assert address, log.read_text()
-        yield Studio(address.group(), servers, process, folder / "connections.txt", folder / "tmp")
+        yield Studio(address.group(), places, servers, process, folder / "connections.txt", folder / "tmp")
         process.send_signal(signal.SIGINT)
         assert process.wait(END_SECONDS) == 0, log.read_text()[-4000:]
         assert not list((folder / "tmp").glob("panelhue-studio-*"))
@@ -94,7 +98,7 @@ def chromium() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(
             executable_path=packed.executable,
-            args=packed.arguments,
+            args=[*packed.arguments, f"--host-resolver-rules=MAP {PROXIED} 127.0.0.1"],
             env=packed.environment,
             timeout=1000 * START_SECONDS,
         )

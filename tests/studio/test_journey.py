@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import io
 import re
+import socket
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
-from tests.studio.conftest import PICTURES, Studio
-from tests.wire.command_line import END_SECONDS
+from tests.studio.conftest import PICTURES, PROXIED, Studio, ended, started
+from tests.studio.proxy import Behind, proxied
+from tests.wire.command_line import END_SECONDS, wait_for
 
 pytestmark = pytest.mark.xdist_group("studio")  # one browser, one pair of servers, one order
 
@@ -62,6 +66,13 @@ class Visit:
 def visit(chromium: Browser, studio: Studio) -> Iterator[Visit]:
     with chromium.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True) as context:
         yield Visit(context, studio)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def backend(page: Page, name: str) -> None:
@@ -275,6 +286,64 @@ def test_no_request_leaves_this_machine(studio, visit):
     connected = {line.split(",")[0].strip("('\"") for line in studio.connections.read_text().splitlines()}
     assert connected <= {"127.0.0.1", "localhost", "None", "b"}, connected
     assert not visit.complaints
+
+
+@pytest.fixture(scope="module")
+def behind(studio, tmp_path_factory) -> Iterator[tuple[Behind, Studio]]:
+    """A studio below a prefix of a proxy, which calls it `backend`; over the same servers."""
+    folder, inner = tmp_path_factory.mktemp("behind"), Behind(prefix="/shelf")
+    with proxied(inner) as port:
+        public = f"http://{PROXIED}:{port}/shelf"
+        inner.port = free_port()
+        more = ("--port", str(inner.port), "--public-url", public, "--allow-host", "backend")
+        with ended(started(folder, *studio.places, *more)) as process:
+            assert f"{public}/" in wait_for(folder / "studio.log", process, "Ctrl-C")
+            yield inner, replace(studio, address=public, process=process)
+
+
+@pytest.mark.parametrize("stripped", [False, True], ids=["the prefix stays", "the prefix is taken off"])
+def test_the_studio_works_through_a_proxy_that_gives_it_another_name(chromium, behind, pages, stripped):
+    inner, there = behind
+    inner.stripped = stripped
+    with chromium.new_context() as context:
+        tab = Visit(context, replace(there, address=f"{there.address}/"))
+        tab.page.get_by_label("New series").fill(f"Behind {stripped}")
+        tab.page.get_by_label("New series").press("Enter")
+        tab.notice(f"The series Behind {stripped} is there")
+        tab.page.locator("#ph-pool-files input[type=file]").set_input_files(pages / "truth" / "ch01" / "p01.png")
+        tab.page.get_by_label("Their chapter").fill("1")
+        expect(tab.page.locator("#ph-pool-files")).to_contain_text("p01")
+        tab.page.get_by_role("button", name="Add to the pool").click()
+        tab.notice("1 reference added")
+        tab.page.wait_for_function("document.querySelector('.ph-card img').naturalWidth > 0")
+        tab.tab("Colourise")
+        tab.page.locator("#ph-chapter-files input[type=file]").set_input_files(pages / "grey" / "ch02.cbz")
+        expect(tab.page.locator(".ph-strip button")).to_have_count(3)
+        backend(tab.page, "tint")
+        tab.page.get_by_role("button", name="Colourise", exact=True).click()
+        tab.notice("3 of 3 pages finished")
+        with tab.page.expect_download() as begun:
+            tab.page.get_by_role("link", name="Download the chapter").click()
+        assert zipfile.is_zipfile(begun.value.path())
+        assert {urlsplit(url).netloc for url in tab.asked if url.startswith("http")} == {urlsplit(there.address).netloc}
+        assert tab.complaints == []
+
+
+def test_a_page_of_another_site_is_refused_through_the_proxy(behind):
+    inner, there = behind
+    inner.stripped = False
+    port = urlsplit(there.address).port
+    url, own = f"http://127.0.0.1:{port}/shelf/gradio_api/upload", f"http://{PROXIED}:{port}"
+    for origin, status in ((own, 200), ("https://evil.example", 403), (f"http://{PROXIED}", 403)):
+        sent = httpx.post(url, files={"files": ("a.png", b"x")}, headers={"origin": origin}, timeout=60)
+        assert sent.status_code == status, origin
+
+
+def test_the_address_without_its_last_slash_leads_to_the_page(chromium, behind):
+    inner, there = behind
+    inner.stripped = False
+    with chromium.new_context() as context:
+        assert Visit(context, there).page.url == f"{there.address}/"
 
 
 def test_a_book_that_is_none_is_told_and_the_page_goes_on(visit, tmp_path):

@@ -36,13 +36,13 @@ PICTURES = {"r": b"\x14", "s": b"\x28"}  # 20 and 40 pixels wide
 
 
 def test_a_hit_without_boxes_is_its_whole_picture():
-    corners, _ = corner_hits([found()], PICTURES, cache())
+    corners, _, _ = corner_hits([found()], PICTURES, cache())
     (hit,) = corners[0]
     assert (hit.pixels.shape, hit.box, hit.reference_size) == ((10, 20, 3), Box(0, 0, 20, 10), (20, 10))
 
 
 def test_a_picture_box_cuts_the_patch_out_of_its_reference():
-    corners, _ = corner_hits([found(picture_box=Box(5, 2, 15, 8))], PICTURES, cache())
+    corners, _, _ = corner_hits([found(picture_box=Box(5, 2, 15, 8))], PICTURES, cache())
     (hit,) = corners[0]
     assert hit.pixels[:, :, 0].tolist() == [list(range(5, 15))] * 6
     assert (hit.box, hit.reference_size) == (Box(5, 2, 15, 8), (20, 10))
@@ -55,7 +55,7 @@ def test_a_shrunk_patch_keeps_its_place_in_the_reference():
 
 def test_hits_come_by_corner_and_rank_and_their_places_are_told():
     hits = [found(2, 1, score=0.1), found(0, 0), found(2, 0, score=0.9)]
-    corners, places = corner_hits(hits, PICTURES, cache())
+    corners, places, _ = corner_hits(hits, PICTURES, cache())
     assert [[hit.score for hit in corner] for corner in corners] == [[0.5], [], [0.9, 0.1], []]
     assert places == ((2, 1), (0, 0), (2, 0))
 
@@ -82,6 +82,36 @@ def test_a_reference_of_two_sizes_is_refused():
 def test_a_picture_that_cannot_be_read_is_named():
     with pytest.raises(InvalidInput, match="'r' cannot be used: nothing there"):
         corner_hits([found()], {"r": b""}, cache())
+
+
+@pytest.mark.parametrize(
+    ("bad", "why"),
+    [
+        (found(0, 1, picture="none", reference_id="cd"), "nothing there"),
+        (found(0, 1, picture_box=Box(0, 0, 21, 5), reference_id="cd"), "must lie inside context picture"),
+        (found(0, 1, box=Box(0, 0, 5, 9), reference_size=(5, 8), reference_id="cd"), "must lie inside its reference"),
+        (found(0, 1, picture="s"), "must have one size"),
+    ],
+)
+def test_what_the_pool_cannot_show_is_left_out_and_said(bad, why):
+    hits, pictures = [found(), bad, found(0, 2)], {**PICTURES, "none": b""}
+    corners, places, said = corner_hits(hits, pictures, cache(), spare=True)
+    assert len(corners[0]) == 2
+    assert places == ((0, 0), None, (0, 1))
+    assert len(said) == 1
+    assert said[0].startswith(f"reference {bad.reference_id}… was left out: ")
+    assert why in said[0]
+
+
+def test_a_context_of_which_nothing_can_be_used_is_refused_all_the_same():
+    with pytest.raises(InvalidInput, match="nothing there"):
+        corner_hits([found()], {"r": b""}, cache(), spare=True)
+
+
+def test_too_many_pixels_are_refused_and_not_left_out():
+    hits = [found(0, n, picture=str(n)) for n in range(4)]
+    with pytest.raises(InvalidInput, match="together"):
+        corner_hits(hits, {str(n): bytes([20, n]) for n in range(4)}, cache(), most_pixels=799, spare=True)
 
 
 def test_the_same_bytes_are_decoded_once():

@@ -163,6 +163,14 @@ def test_a_plot_of_hundreds_of_chapters_keeps_its_letters_apart():
     assert min(after - before for before, after in itertools.pairwise(places)) >= 30
 
 
+def test_long_numbers_of_chapters_keep_their_distance_in_a_plot():
+    chapters = [m.ChapterDrift(1_200_125 + 1000 * number, 1, 6.0, 8.0, 0) for number in range(30)]
+    svg = plot_svg(chapters)
+    places = [float(x) for x in re.findall(r'<text x="([\d.]+)" y="220"', svg)]
+    assert min(after - before for before, after in itertools.pairwise(places)) >= 7 * len("1200.125")
+    assert "from 5 on, a reader sees it" in svg
+
+
 def test_a_pair_whose_reference_is_gone_is_told_and_the_other_shown():
     html = drift_html(drift(), {"b" * 64: reference(2, 10500)}, "tale")
     assert "earlier: aaaaaaaaaaaa… is gone" in html

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from panelhue.studio.visitors import FOREIGN, WRONG_NAME, names_of, refusal
+from panelhue.errors import UsageError
+from panelhue.studio.visitors import FOREIGN, WRONG_NAME, Public, names_of, public_of, refusal
 
 HOME = "127.0.0.1:7860"
 OWN = {"host": HOME, "origin": f"http://{HOME}"}
@@ -57,3 +58,63 @@ def test_its_own_pages_are_answered(method: str, headers: dict[str, str]) -> Non
 )
 def test_pages_of_other_sites_are_refused(method: str, headers: dict[str, str]) -> None:
     assert refusal(method, headers, names_of("127.0.0.1")) == FOREIGN
+
+
+PUBLIC = public_of("https://Comics.example/studio/")
+BEHIND = {"host": "backend:7860", "origin": "https://comics.example"}  # what a proxy makes of a request
+
+
+def test_pages_of_the_public_address_are_answered_whatever_the_proxy_calls_the_studio() -> None:
+    names = names_of("127.0.0.1", PUBLIC, ["backend:7860"])
+    assert refusal("POST", BEHIND, names, PUBLIC.origin) is None
+    assert refusal("POST", {**BEHIND, "host": "comics.example"}, names, PUBLIC.origin) is None
+    assert refusal("POST", BEHIND, names) == FOREIGN  # without the setting
+    assert refusal("POST", BEHIND, names_of("127.0.0.1", PUBLIC), PUBLIC.origin) == WRONG_NAME
+
+
+@pytest.mark.parametrize(
+    "origin", ["http://comics.example", "https://comics.example:8443", "https://evil.example", "null"]
+)
+def test_other_origins_than_the_public_one_are_refused(origin: str) -> None:
+    assert refusal("POST", {**BEHIND, "origin": origin}, (), PUBLIC.origin) == FOREIGN
+
+
+@pytest.mark.parametrize(
+    ("url", "public"),
+    [
+        ("https://a.example", Public("https://a.example", "a.example", "")),
+        ("https://a.example:443/", Public("https://a.example", "a.example", "")),
+        ("http://A.example:8080/x/y-z/", Public("http://a.example:8080", "a.example", "/x/y-z")),
+        ("http://[::1]:8080", Public("http://[::1]:8080", "::1", "")),
+    ],
+)
+def test_a_public_url_is_taken_apart(url: str, public: Public) -> None:
+    assert public_of(url) == public
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "a.example",
+        "ftp://a.example",
+        "https://",
+        "https://a/?q",
+        "https://a/#f",
+        "https://u:p@a",
+        "https://a/../b",
+        "https://a//b",
+        "https://a/%41",
+        "https://a:x",
+        "https://a/b,c",
+        "https://[::1",
+    ],
+)
+def test_what_is_no_public_url_is_refused(url: str) -> None:
+    with pytest.raises(UsageError, match=r"a public URL is such as https://comics\.example/studio"):
+        public_of(url)
+
+
+def test_the_prefix_is_taken_off_once() -> None:
+    for path, inner in (("/studio/", "/"), ("/studio/a", "/a"), ("/a", "/a"), ("/studios", "/studios")):
+        scope = {"path": path, "raw_path": path.encode()}
+        assert PUBLIC.stripped(scope) == {"path": inner, "raw_path": inner.encode()}

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
-from panelhue.errors import BookError, UsageError
+from panelhue.errors import BookError, InvalidInput, NotFound, Timeout, Unreachable, UsageError
 from panelhue.folders import MOST_BYTES
-from panelhue.watching import Arrival, Ledger, Settling, arrivals, loose_book, place_of, work_of
+from panelhue.watching import (
+    LONGEST,
+    Arrival,
+    Ledger,
+    Patience,
+    Settling,
+    arrivals,
+    loose_book,
+    passing,
+    place_of,
+    work_of,
+)
 
 
 def written(folder: Path, *names: str) -> None:
@@ -102,3 +114,24 @@ def test_a_loose_picture_is_read_up_to_a_limit(tmp_path: Path) -> None:
     [page] = loose_book(tmp_path, arrivals(tmp_path)).pages
     with pytest.raises(BookError, match="at most"):
         page.read()
+
+
+def test_what_was_put_off_waits_longer_each_time() -> None:
+    patience = Patience()
+    waits = [patience.put_off(arrival("a"), now=0.0) for _ in range(12)]
+    assert waits[:4] == [1, 2, 4, 8]
+    assert (waits[-1], patience.turns(arrival("a"))) == (LONGEST, 12)
+    assert [patience.is_due(arrival("a"), now) for now in (0, LONGEST - 1, LONGEST)] == [False, False, True]
+
+
+def test_what_changes_is_not_put_off_any_longer() -> None:
+    patience = Patience()
+    patience.put_off(arrival("a"), now=0.0)
+    assert patience.is_due(arrival("a", "two"), now=0.0)
+    assert patience.put_off(arrival("a", "two"), now=0.0) == 1
+
+
+def test_the_files_own_faults_are_told_from_others() -> None:
+    others = (Timeout("slow"), Unreachable("gone"), OSError(errno.ENOSPC, "full"))
+    own = (BookError("damaged"), InvalidInput("bad"), NotFound("no series"), OSError(errno.EACCES, "not yours"))
+    assert [passing(error) for error in (*others, *own)] == [True] * 3 + [False] * 4

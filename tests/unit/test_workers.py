@@ -27,6 +27,7 @@ from tests.unit.worker_handlers import (
     build_dying,
     build_echo,
     build_failing,
+    build_killed,
     build_slow,
     build_unless,
     leave,
@@ -305,6 +306,24 @@ async def test_a_build_that_fails_tells_every_caller_why(
             assert says in error.message
         with pytest.raises(FailedState, match=says):
             await it.start()
+
+
+async def test_a_worker_that_is_killed_while_it_starts_is_started_again(tmp_path: Path) -> None:
+    async with pool(build_killed, (str(tmp_path / "asked"), 2)) as it:
+        assert await asyncio.gather(it.run("a"), it.run("b")) == ["a", "b"]
+    async with pool(build_killed, (str(tmp_path / "started"), 2)) as it:
+        await it.start()
+        assert await it.run("a") == "a"
+
+
+async def test_workers_that_are_killed_again_and_again_are_given_up(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    async with pool(build_killed, (str(log), 99)) as it:
+        with pytest.raises(FailedState, match="killed by signal 9"):
+            await it.run("a")
+        with pytest.raises(FailedState, match="killed by signal 9"):
+            await it.start()
+    assert log.read_text().count("attempt") == 3
 
 
 async def test_a_build_that_takes_too_long_is_given_up() -> None:

@@ -50,6 +50,15 @@ def build_dying() -> Callable[[Any, WorkerContext], object]:
     os._exit(7)
 
 
+def build_killed(log: str, times: int) -> Callable[[Any, WorkerContext], object]:
+    """Is killed from outside so many times before it is ready; leaves a line in `log` at each attempt."""
+    with Path(log).open("a") as file:
+        file.write("attempt\n")
+    if Path(log).read_text().count("attempt") <= times:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return obey
+
+
 def build_slow() -> Callable[[Any, WorkerContext], object]:
     time.sleep(600)
     return obey

@@ -122,6 +122,30 @@ def test_a_pages_own_context_takes_the_place_of_the_series(stub, series):
     assert [h.reference_id for h in result.references] == ["ab" * 32]
 
 
+def test_a_reference_that_cannot_be_read_is_left_out_and_said(stub, retrieval_server):
+    with stub_of(retrieval_server.address) as retrieval:
+        wanted = retrieval_pb2.Series(display_name="with a bad one")
+        made = retrieval.CreateSeries(retrieval_pb2.CreateSeriesRequest(series=wanted)).series
+        list(retrieval.AddReferences(adding(made.id, [(FIRST, retrieval_pb2.Reference(chapter=1000))])))
+        bad = retrieval_pb2.ImportedReference(
+            key="bad",
+            reference=retrieval_pb2.Reference(media_type="image/png", width=64, height=64),
+            data=b"this is no picture",
+            vectors=np.ones((1, made.embedding_space.dim), "<f4").tobytes(),
+            boxes=[common.Box(x0=0, y0=0, x1=64, y1=64)],
+        )
+        options = retrieval_pb2.ImportReferencesOptions(series_id=made.id, embedding_space_id=made.embedding_space.id)
+        sent = [
+            retrieval_pb2.ImportReferencesRequest(options=options),
+            retrieval_pb2.ImportReferencesRequest(batch=retrieval_pb2.ImportBatch(references=[bad])),
+        ]
+        (taken,) = [result for answer in retrieval.ImportReferences(iter(sent)) for result in answer.results]
+    answer = answer_for(stub, pb.SeriesContext(series_id=made.id, hits_per_corner=32))
+    assert taken.reference.id in {h.reference_id for h in answer.result.references}
+    assert {h.reference_id for h in answer.result.references if h.used} == {id_of(FIRST)}
+    assert [note[:22] for note in answer.result.notes] == [f"reference {taken.reference.id[:12]}"]
+
+
 def test_a_series_without_references_still_gives_a_page(stub, retrieval_server):
     with stub_of(retrieval_server.address) as retrieval:
         wanted = retrieval_pb2.Series(display_name="an empty one")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,6 +28,7 @@ from retrieval.index import library
 from serving.errors import FailedState
 from tests.wire import command_line
 from tests.wire.command_line import Command
+from tests.wire.conftest import Starter
 
 servers, panelhue, comic = command_line.panelhue, command_line.inside, command_line.comic  # fixtures
 patient = command_line.patient  # likewise
@@ -113,6 +116,46 @@ def test_a_port_that_somebody_else_has_is_bad(tmp_path: Path, stranger: int) -> 
     assert (check.state, f"process {os.getpid()}" in check.detail) == (checkup.State.BAD, True)
 
 
+def test_servers_the_wrong_way_round_are_told(panelhue: Command, tmp_path: Path) -> None:
+    places = (panelhue.environment["PANELHUE_COLORIZER"], panelhue.environment["PANELHUE_RETRIEVAL"])
+    checks = found(tmp_path, "--retrieval", places[0], "--colorizer", places[1], code=1)
+    assert all("wrong way round" in checks[name]["mend"] for name in ("retrieval server", "colouriser server"))
+
+
+def test_one_server_alone_is_told_how_to_start_the_other(panelhue: Command, tmp_path: Path) -> None:
+    checks = found(tmp_path, "--retrieval", panelhue.environment["PANELHUE_RETRIEVAL"], "--colorizer", "127.0.0.1:1")
+    assert (checks["retrieval server"]["state"], checks["colouriser server"]["state"]) == ("ok", "warn")
+    assert "panelhue colorizer-server" in checks["colouriser server"]["mend"]
+
+
+@pytest.mark.parametrize("address", ["nonsense", "127.0.0.1:", "127.0.0.1:http"])
+def test_what_is_no_address_is_told(tmp_path: Path, address: str) -> None:
+    checks = found(tmp_path, "--retrieval", address, "--colorizer", "127.0.0.1:1", code=1)
+    assert "HOST:PORT" in checks["retrieval server"]["mend"]
+
+
+@pytest.mark.parametrize(("free", "state"), [(1 << 20, "bad"), (1 << 30, "warn")])
+def test_a_disk_that_is_nearly_full_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, state: str
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
+    checks = found(tmp_path, code=1 if state == "bad" else 0)
+    assert {checks[name]["state"] for name in ("disk of the data", "disk for drafts")} == {state}
+    assert ("--data DIR" in checks["disk of the data"]["mend"], "TMPDIR" in checks["disk for drafts"]["mend"]) == (
+        True,
+        True,
+    )
+
+
+def test_a_server_that_wants_a_token_is_told(start_colorizer: Starter, tmp_path: Path) -> None:
+    address = start_colorizer(token="secret").address
+    for token in ("", "wrong"):
+        given = ("--retrieval", "127.0.0.1:1", "--colorizer", address, "--token", token)
+        assert "PANELHUE_COLORIZER_TOKEN" in found(tmp_path, *given, code=1)["colouriser server"]["mend"]
+    given = ("--retrieval", "127.0.0.1:1", "--colorizer", address, "--token", "secret")
+    assert found(tmp_path, *given)["colouriser server"]["state"] == "ok"
+
+
 def in_folder(folder: Path) -> list[Any]:
     return [one for one in retrieval.doctor.checks({"data": str(folder), "gpu": ""}) if "data" in one["name"]]
 
@@ -136,6 +179,22 @@ def test_a_folder_with_other_things_is_bad(tmp_path: Path) -> None:
     assert in_folder(tmp_path)[0]["state"] == "bad"
 
 
+def test_a_file_in_place_of_the_data_folder_is_bad(tmp_path: Path) -> None:
+    (tmp_path / "data").touch()
+    [check] = in_folder(tmp_path / "data")
+    assert (check["state"], "--data DIR" in check["mend"]) == ("bad", True)
+
+
+@pytest.mark.parametrize(("flags", "mend"), [(0, "chown"), (os.ST_RDONLY, "mount")])
+def test_a_data_folder_that_cannot_be_written_is_bad(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: int, mend: str
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
+    monkeypatch.setattr(os, "statvfs", lambda path: SimpleNamespace(f_flag=flags))
+    [check] = in_folder(tmp_path)
+    assert (check["state"], mend in check["mend"]) == ("bad", True)
+
+
 def test_the_holder_of_a_data_folder_is_named(tmp_path: Path) -> None:
     from retrieval.folder import DataFolder
 
@@ -151,6 +210,13 @@ def test_two_builds_of_faiss_are_bad(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retrieval.doctor, "_installed", lambda: {"faiss-cpu": "1.15.1", "faiss-gpu": "1.15.1"})
     [check] = retrieval.doctor._faiss(gpu=False)
     assert (check["state"], "pip uninstall" in check["mend"]) == ("bad", True)
+
+
+@pytest.mark.parametrize(("there", "state"), [("1.7.4", "bad"), ("1.10.0", "ok"), ("1.15.1", "ok")])
+def test_a_faiss_that_is_too_old_is_bad(monkeypatch: pytest.MonkeyPatch, there: str, state: str) -> None:
+    monkeypatch.setattr(retrieval.doctor, "_installed", lambda: {"faiss-cpu": there})
+    [check] = retrieval.doctor._faiss(gpu=False)
+    assert (check["state"], "panelhue[cpu]" in check["mend"]) == (state, state == "bad")
 
 
 def test_no_faiss_is_bad(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,6 +45,18 @@ def exported(panelhue: Command, comic: Path, tmp_path_factory: pytest.TempPathFa
     return file
 
 
+def test_drafts_that_a_kill_left_are_swept(panelhue: Command, exported: Path, tmp_path: Path) -> None:
+    for name in (".tale.panelhue.7.draft", ".other.panelhue.7.draft"):
+        (tmp_path / name).touch()
+    panelhue("series", "export", "tale", tmp_path / "tale.panelhue")
+    panelhue("series", "references", "tale", "--save", tmp_path / "saved")
+    saved = sorted(path.name for path in (tmp_path / "saved").iterdir())
+    (tmp_path / "saved" / f".{saved[0]}.7.draft").touch()
+    panelhue("series", "references", "tale", "--save", tmp_path / "saved")
+    assert sorted(path.name for path in (tmp_path / "saved").iterdir()) == saved
+    assert [path.name for path in tmp_path.glob(".*")] == [".other.panelhue.7.draft"]
+
+
 def facts(panelhue: Command, series: str) -> tuple[dict[str, Any], list[Any]]:
     shown = panelhue.json("series", "show", series)["series"]
     names = ("display_name", "embedder", "embedding_space", "palette", "labels", "index", "quota")

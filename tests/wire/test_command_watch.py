@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import zipfile
 from pathlib import Path
@@ -10,9 +11,13 @@ from typing import Any
 
 import pytest
 
+from panelhue import watching
+from panelhue.cli import book_run
+from panelhue.errors import Timeout
 from panelhue.journal import Journal
 from tests.wire import command_line
 from tests.wire.command_line import RUN_SECONDS, Command, wait_for
+from tests.wire.conftest import Starter
 
 servers, panelhue = command_line.panelhue, command_line.inside  # fixtures
 comic, series = command_line.comic, command_line.series  # likewise
@@ -98,6 +103,44 @@ def test_what_is_under_review_waits_until_that_ends(
     assert "ch02" in {json.loads(line)["names"][0] for line in out.splitlines()}
 
 
+def test_a_timeout_is_no_fault_of_the_file(
+    panelhue: Command, inbox: Path, series: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, asked = book_run.run_book, list[str]()
+
+    def slow_at_first(request: book_run.Request, display: Any, book: Any = None) -> Any:
+        asked.append(request.target.name)
+        if asked.count("ch02") == 1 and asked[-1] == "ch02":
+            raise Timeout("the server took too long")
+        return real(request, display, book)
+
+    monkeypatch.setattr(book_run, "run_book", slow_at_first)
+    monkeypatch.setattr(watching, "FIRST", 0.01)
+    told = watched(panelhue, inbox, series)
+    assert [(one["names"], one["waits"]) for one in told if "waits" in one] == [(["ch02"], "the server took too long")]
+    assert {name for one in told if "output" in one for name in one["names"]} == {"cover 3.png", "ch02", "ch03.cbz"}
+
+
+def test_pages_wait_for_a_retrieval_server_that_restarts(
+    start_retrieval: Starter, start_colorizer: Starter, inbox: Path, comic: Path, tmp_path: Path
+) -> None:
+    pools = start_retrieval()
+    address = pools.address
+    painter = start_colorizer(retrieval=address, default_backend="tint").address
+    command = Command({**os.environ, "PANELHUE_RETRIEVAL": address, "PANELHUE_COLORIZER": painter})
+    command("ingest", comic / "truth" / "ch01", "-s", "tale", "--create")
+    pools.stop()
+    with command.start("watch", inbox, "-s", "tale", "--no-sheet", "--settle", 0, "--once", "--json") as process:
+        assert process.stdout is not None
+        while "waits" not in (told := json.loads(process.stdout.readline())):  # what became of the pages comes before
+            assert told["failed"]
+        start_retrieval("--listen", address).address  # noqa: B018 - waits
+        _, err = process.communicate(timeout=RUN_SECONDS)
+    assert process.returncode == 0, err
+    assert {path.name for path in (tmp_path / "inbox-colour").iterdir()} >= {"cover 3.png", "ch02", "ch03.cbz"}
+    assert "is tried again in" in err
+
+
 def test_a_picture_does_not_replace_the_result_of_another(panelhue: Command, inbox: Path, series: str) -> None:
     watched(panelhue, inbox, series)
     (inbox / "cover 3.bmp").write_bytes((inbox / "cover 3.png").read_bytes())
@@ -131,9 +174,11 @@ def test_two_watches_do_not_write_to_one_place(panelhue: Command, inbox: Path, s
     (tmp_path / "inbox-colour" / ".panelhue").mkdir(parents=True)
     with (tmp_path / "inbox-colour" / ".panelhue" / "watch.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert watched(panelhue, inbox, series, code=2) == []
+        [told] = watched(panelhue, inbox, series, code=2)
+        assert (told["reason"], "another `panelhue watch`" in told["error"]) == ("USAGE", True)
 
 
 @pytest.mark.parametrize("output", ["inbox", "inbox/out"])
 def test_results_do_not_arrive_again(panelhue: Command, inbox: Path, series: str, tmp_path: Path, output: str) -> None:
-    assert watched(panelhue, inbox, series, "-o", tmp_path / output, code=2) == []
+    [told] = watched(panelhue, inbox, series, "-o", tmp_path / output, code=2)
+    assert "would arrive" in told["error"]

@@ -33,6 +33,7 @@ from panelhue.studio.pool_handlers import PoolHandlers
 from panelhue.studio.runs import Run, Wishes
 from panelhue.studio.serve import serve
 from panelhue.studio.servers import Servers
+from panelhue.studio.visitors import names_of
 
 pytestmark = pytest.mark.xdist_group("studio")
 EVERY_FIELD = ("", "", True, False, 0)  # chapter, back-end, earlier, given, seed
@@ -257,7 +258,7 @@ def web(pool, desks, tmp_path, monkeypatch) -> TestClient:
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
 
     async def made() -> FastAPI:
-        return application(pool.servers, desks, 4000, "127.0.0.1", 7860)
+        return application(pool.servers, desks, 4000, "127.0.0.1", 7860, names_of("127.0.0.1"))
 
     return TestClient(asyncio.run(made()), base_url="http://127.0.0.1:7860")
 
@@ -283,17 +284,17 @@ def test_a_page_of_another_site_lays_nothing_down_here(web, tmp_path, headers):
 
 
 def test_every_answer_forbids_the_browser_to_load_from_elsewhere(web):
-    for path in ("/", "/studio/assets/studio.js", "/config", "/nowhere"):
+    for path in ("/", "/ph-studio/assets/studio.js", "/config", "/nowhere"):
         assert web.get(path).headers["content-security-policy"].startswith("default-src 'self'"), path
 
 
 @pytest.mark.parametrize(
     "path",
     [
-        "/studio/desk/guessed/0/grey",
-        "/studio/desk/guessed/chapter.cbz",
-        "/studio/series/none/none/thumb",
-        "/studio/assets/..%2Fpage.py",
+        "/ph-studio/desk/guessed/0/grey",
+        "/ph-studio/desk/guessed/chapter.cbz",
+        "/ph-studio/series/none/none/thumb",
+        "/ph-studio/assets/..%2Fpage.py",
         "/gradio_api/file=/etc/passwd",
     ],
 )
@@ -303,10 +304,10 @@ def test_what_is_not_there_is_not_given(web, path):
 
 def test_a_page_of_a_desk_is_given_under_its_token_alone(web, desks, tmp_path):
     desk = chapter(desks, tmp_path)
-    answer = web.get(f"/studio/desk/{desk.token}/1/grey?v=1-0")
+    answer = web.get(f"/ph-studio/desk/{desk.token}/1/grey?v=1-0")
     assert (answer.status_code, answer.headers["content-type"]) == (200, "image/webp")
-    assert web.get(f"/studio/desk/{desk.token}/7/grey").status_code == 404
-    assert web.get(f"/studio/desk/{desk.token}/1/colour").status_code == 404  # it is not finished
+    assert web.get(f"/ph-studio/desk/{desk.token}/7/grey").status_code == 404
+    assert web.get(f"/ph-studio/desk/{desk.token}/1/colour").status_code == 404  # it is not finished
 
 
 def panelhue(*arguments: str, before: str = "") -> subprocess.CompletedProcess[str]:

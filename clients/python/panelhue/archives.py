@@ -177,11 +177,14 @@ def safe_name(name: str, archive: str) -> str:
     """The name with forward slashes, in letters that can be shown.
 
     Raises:
-        BookError: ARCHIVE_UNSAFE, it would lie outside a folder into which it were unpacked.
+        BookError: ARCHIVE_UNSAFE, it would lie outside a folder into which it were unpacked, or holds what steers
+            terminals.
     """
     unified = name.replace("\\", "/")
     path, windows = PurePosixPath(unified), PureWindowsPath(name)
+    if any(ord(letter) < 32 for letter in name):
+        raise BookError(f"{archive} holds a name with control characters ({name!r}); refused", reason="ARCHIVE_UNSAFE")
     bad = path.is_absolute() or windows.drive or windows.root or ".." in path.parts
-    if bad or not path.parts or any(ord(letter) < 32 for letter in name):
+    if bad or not path.parts:
         raise BookError(f"{archive} names a place outside itself ({name!r}); refused", reason="ARCHIVE_UNSAFE")
     return shown(str(path))

@@ -98,8 +98,23 @@ def open_book(path: Path, limits: ArchiveLimits | None = None) -> Book:
     Raises:
         BookError: there is nothing, it is of another kind, or it is refused; docs/BOOKS.md lists the reasons.
     """
-    if path.is_dir():
+    kind = kind_at(path)
+    if kind == "folder":
         return _folder_book(path)
+    if kind == "picture":
+        return Book(path, (Page(shown(path.name), 1, None, lambda: read_plain(path)),))
+    return _file_book(path, kind, limits)
+
+
+def kind_at(path: Path) -> str:
+    """What the book at a path is: "folder", "picture", or as `kind_of` says; opens and unpacks nothing.
+
+    Raises:
+        BookError: there is nothing (BOOK_MISSING), it is of another kind (BOOK_KIND), it may not be read, or no program
+            that unpacks it is there (TOOL_MISSING).
+    """
+    if path.is_dir():
+        return "folder"
     if not path.exists():
         raise BookError(f"there is no book at {path}", reason="BOOK_MISSING")
     try:
@@ -108,12 +123,17 @@ def open_book(path: Path, limits: ArchiveLimits | None = None) -> Book:
         raise BookError(error.message, reason="BOOK_KIND") from error
     ending = path.suffix.lower()
     if ending in PICTURES:
-        return Book(path, (Page(shown(path.name), 1, None, lambda: read_plain(path)),))
+        return "picture"
     if ending not in BOOKS:
         raise BookError(
             f"{path.name} is neither a folder, nor a CBZ, CBR, CB7, CBT, PDF or EPUB, nor a picture", reason="BOOK_KIND"
         )
-    return _file_book(path, kind_of(path), limits)
+    kind = kind_of(path)
+    if kind in ("RAR", "7z"):
+        from panelhue.unpackers import programs_for
+
+        programs_for(path, kind)
+    return kind
 
 
 def kind_of(path: Path) -> str:

@@ -25,6 +25,8 @@ def chapter_of(text: str) -> int:
         value = Decimal(text.strip())
     except InvalidOperation as error:
         raise UsageError(f'a chapter is a number such as 12 or 10.5, got "{text}"') from error
+    if re.search("[_eE]", text):  # 1_2 and 1e3 are numbers for programs
+        raise UsageError(f'a chapter is a number such as 12 or 10.5, got "{text}"')
     if not value.is_finite() or not 0 <= value < 1_000_000 or value * 1000 != (value * 1000).to_integral_value():
         raise UsageError(f'a chapter lies in [0, 999999.999] and has at most three decimals, got "{text}"')
     return int(value * 1000)

@@ -15,9 +15,12 @@ from enum import Enum
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, requires, version
 from pathlib import Path
 
-from panelhue.errors import PanelhueError, ServerError, Unauthenticated, Unavailable
+from panelhue.errors import PanelhueError, ServerError, Timeout, Unauthenticated, Unavailable
 
 GROUP = "panelhue.doctor"  # entry points: functions from {"data": …, "gpu": …} to mappings of texts
+RETRIEVAL, COLORIZER = "retrieval server", "colouriser server"
+PORTS = {RETRIEVAL: 50051, COLORIZER: 50052}
+PROGRAMS = {RETRIEVAL: "panelhue retrieval-server", COLORIZER: "panelhue colorizer-server"}
 ANSWER_SECONDS = 10.0  # that a server is given: one that is busy is not ill
 LITTLE, NEARLY_NONE = 2 << 30, 256 << 20  # bytes of free disk
 NAME = re.compile(r"[A-Za-z0-9._-]+")
@@ -139,13 +142,17 @@ def _rooms(facts: Mapping[str, str]) -> Iterator[Check]:
 
 def _disk(data: Path) -> Iterator[Check]:
     elsewhere = ("move the data: panelhue up --data DIR", "set TMPDIR to a folder with more")
+    else_what = (
+        "the retrieval server stops taking anything in",
+        "books are not unpacked, and the studio takes no files",
+    )
     folders = (("disk of the data", data), ("disk for drafts", Path(tempfile.gettempdir())))
-    for (name, folder), other in zip(folders, elsewhere, strict=True):
+    for (name, folder), other, what in zip(folders, elsewhere, else_what, strict=True):
         there = next(path for path in (folder, *folder.parents) if path.exists())
         free = shutil.disk_usage(there).free
         detail = f"{free / 2**30:.1f} GiB free at {there}"
         if free < NEARLY_NONE:
-            yield Check(name, State.BAD, detail, "make room: below 64 MiB the retrieval server only reads")
+            yield Check(name, State.BAD, detail, f"make room, or {other}; soon {what}")
         elif free < LITTLE:
             yield Check(name, State.WARN, detail, f"make room, or {other}")
         else:
@@ -158,9 +165,9 @@ def _servers(place: Place) -> Iterator[Check]:
     from panelhue.retrieval_client import RetrievalClient
 
     with RetrievalClient(place.retrieval, timeout=ANSWER_SECONDS, retry=Retry.none()) as pools:
-        yield from _server("retrieval server", place.retrieval, pools.info, _of_retrieval)
+        yield from _server(RETRIEVAL, place.retrieval, pools.info, _of_retrieval)
     with ColorizerClient(place.colorizer, timeout=ANSWER_SECONDS, retry=Retry.none(), token=place.token) as painter:
-        yield from _server("colouriser server", place.colorizer, painter.info, _of_colorizer)
+        yield from _server(COLORIZER, place.colorizer, painter.info, _of_colorizer)
 
 
 def _server(
@@ -176,7 +183,7 @@ def _server(
         yield Check(name, State.BAD, f"{target}: {error.message}", mend)
         return
     except ServerError as error:
-        yield Check(name, State.BAD, f"{target}: {error.message}", "look at the server's log")
+        yield Check(name, State.BAD, f"{target}: {error.message}", _mend_of(error))
         return
     except PanelhueError as error:
         yield Check(name, State.BAD, f"{target}: {error.message}", "is this a Panelhue server?")
@@ -190,14 +197,30 @@ def _server(
     yield from more(info)
 
 
+def _mend_of(error: ServerError) -> str:
+    if error.reason == "UNIMPLEMENTED":  # somebody answers, and has never heard of the call
+        return (
+            "another kind of server answers there: are --retrieval and --colorizer the wrong way round? A proxy in "
+            "http_proxy answers, too; then set no_proxy"
+        )
+    if isinstance(error, Timeout):
+        return "it is busy, or stands still: look at its log, and start it anew if that does not end"
+    return "look at the server's log"
+
+
 def _silent(name: str, target: str) -> Check:
     """Nobody answers: is the port free, or has somebody else taken it?"""
-    host, _, port = target.rpartition(":")
-    if not port.isdecimal() or not _is_here(host):
+    host, colon, port = target.rpartition(":")
+    if not colon or not port.isdecimal():
+        return Check(
+            name, State.BAD, f"{target} is no address", f"write it as HOST:PORT, such as 127.0.0.1:{PORTS[name]}"
+        )
+    if not _is_here(host):
         return Check(name, State.WARN, f"{target} does not answer", "start it there, or look at the network between")
     owner = _owner(int(port))
     if owner is None:
-        return Check(name, State.WARN, f"{target} does not answer; the port is free", "start both servers: panelhue up")
+        mend = f"start both servers: panelhue up; or, if the other one runs, this one: {PROGRAMS[name]}"
+        return Check(name, State.WARN, f"{target} does not answer; the port is free", mend)
     mend = "stop that process, or use other ports: panelhue up --retrieval-listen … --colorizer-listen …"
     return Check(name, State.BAD, f"{target} does not answer as a Panelhue server; the port is taken by {owner}", mend)
 

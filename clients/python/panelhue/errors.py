@@ -82,10 +82,10 @@ class PanelhueError(Exception):
         self.quota = tuple(quota)
 
     def explained(self) -> str:
-        """The message with each violation, of the request or of a quota, on a line of its own."""
-        fields = (f"  {one.field}: {one.description}" for one in self.violations)
-        quotas = (f"  {one.subject}: {one.description}" for one in self.quota)
-        return "\n".join([self.message, *fields, *quotas])
+        """The message, then each violation, of the request or of a quota, on a line of its own; nothing twice."""
+        said = [f"{one.field}: {one.description}" for one in self.violations]
+        said += [f"{one.subject}: {one.description}" for one in self.quota]
+        return "\n".join([self.message, *(f"  {one}" for one in said if one != self.message)])
 
 
 class UsageError(PanelhueError):

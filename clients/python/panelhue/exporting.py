@@ -12,7 +12,7 @@ from pathlib import Path
 
 from panelhue import types as t
 from panelhue.errors import NotFound, UsageError
-from panelhue.outputs import STAMP, written_whole
+from panelhue.outputs import STAMP, sweep_drafts, written_whole
 from panelhue.portable import FORMAT, MANIFEST, PICTURES, REFERENCES, SERIES, VERSION, Contents, quiet
 from panelhue.retrieval_client import RetrievalClient
 
@@ -42,6 +42,7 @@ def write_series(
         )
     # In the order in which they were added: what a page was made from comes into the other pool before it, or with it.
     references = sorted(client.list_references(series), key=lambda one: (one.generation, one.id))
+    sweep_drafts([path])
     lines, size, written = hashlib.sha256(), 0, 0
     with written_whole(path) as draft, zipfile.ZipFile(draft, "w", allowZip64=True) as archive:
         kept = []

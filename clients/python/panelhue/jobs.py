@@ -12,12 +12,13 @@ from typing import TypeAlias
 from panelhue import types as t
 from panelhue.books import Book, Page
 from panelhue.colorizer_client import WINDOW, ColorizerClient
-from panelhue.errors import BookError, NotFound, Overloaded, ServerError, Unavailable, UsageError
+from panelhue.comicinfo import NAME as COMIC_INFO
+from panelhue.errors import BookError, NotFound, Overloaded, ServerError, Timeout, Unavailable, UsageError
 from panelhue.growing import Promotion
 from panelhue.growing import grown_tag as grown_tag
 from panelhue.journal import Done, Journal, Record, fingerprint, hits_of
 from panelhue.outputs import inside, sha256_of, sweep_drafts, write_whole
-from panelhue.retries import Retry, Tries
+from panelhue.retries import Retry, Tries, may_pass
 from panelhue.retrieval_client import RetrievalClient
 from panelhue.workspaces import Workspace as Workspace
 from panelhue.workspaces import checked_target as checked_target  # callers of this module find them here
@@ -27,6 +28,7 @@ from panelhue.workspaces import workspace_of as workspace_of
 ATTEMPTS = 4  # of a page whose failure may pass, and of a stream that breaks off
 PAUSE = 0.5  # seconds before the second attempt, at most; doubled each time
 RETRY = Retry(attempts=ATTEMPTS, first=PAUSE)
+RESTART = Retry(attempts=9, first=PAUSE, most=10.0, within=90.0)  # of a stream, as its server may be started anew
 NO_SERIES = "NO_SUCH_SERIES"  # cause of a page's failure, where the colouriser asks the retrieval server
 
 
@@ -78,6 +80,7 @@ class NotGrown:
     done: Done
     why: str
     nothing_to_give: bool  # the page has no colour, which is no fault
+    may_pass: bool = False  # the server was busy, away or too slow
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,7 @@ class Run:
         retrieval: who keeps the pool; needed to grow it and to fetch contexts here.
         sleep: waits some seconds.
         retry: how often a page whose failure may pass, and a stream that breaks off, is tried again.
+        again: how often that stream is, if not as often as a page.
     """
 
     def __init__(
@@ -112,11 +116,12 @@ class Run:
         retrieval: RetrievalClient | None,
         sleep: Callable[[float], None] = time.sleep,
         retry: Retry = RETRY,
+        again: Retry | None = None,
     ) -> None:
         self._workspace, self._journal = workspace, journal
         # Here, not in the client: what is made again is told as a step, and failed pages do not wait for the others.
         self._colorizer, self._retrieval = colorizer.using(retry=Retry.none()), retrieval
-        self._sleep, self._retry = sleep, retry
+        self._sleep, self._retry, self._again = sleep, retry, again or retry
         self._overwrite = False
 
     def check_outputs(self, names: Sequence[str], overwrite: bool) -> None:
@@ -134,7 +139,7 @@ class Run:
             )
         if not set(names) <= journal.names:
             journal.run(names)
-        sweep_drafts([place.target, *(inside(place.pages, name) for name in names)])
+        sweep_drafts([place.target, *(inside(place.pages, name) for name in (*names, COMIC_INFO))])
 
     def chapter(self, plan: Plan) -> Iterator[Step]:
         """What happens to a chapter's pages, as it happens.
@@ -152,7 +157,7 @@ class Run:
         yield from failed
         for done in kept:
             yield from self._grow(plan, done)
-        tries = Tries(self._retry, "ColorizePages", self._colorizer.target, None)
+        tries = Tries(self._again, "ColorizePages", self._colorizer.target, None)
         failures: Counter[str] = Counter()  # of pages, so far
         while pending:
             left: dict[str, Page] = {page.name: page for page in pending}
@@ -247,11 +252,12 @@ class Run:
                 return
             result = pool.put(done)
         except ServerError as error:
-            yield NotGrown(done, error.message, nothing_to_give=False)
+            passing = isinstance(error, Timeout) or may_pass(error, repeatable=True)
+            yield NotGrown(done, error.message, nothing_to_give=False, may_pass=passing)
             return
         if result.failure is not None:
             why = f"{result.failure.reason}: {result.failure.message}"
-            yield NotGrown(done, why, result.failure.reason == "IMAGE_NOT_COLOUR")
+            yield NotGrown(done, why, result.failure.reason == "IMAGE_NOT_COLOUR", result.failure.retryable)
         else:
             yield Grown(done, result)
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from panelhue import types as t
 from panelhue.errors import UsageError
@@ -196,26 +196,34 @@ class Journal(Record):
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
-        folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self._lock = (folder / LOCK).open("w")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self._lock.close()
-            raise UsageError(_busy(folder), reason=BUSY) from error
-        except BaseException:  # such as a file system without locks, which says so
-            self._lock.close()
-            raise
+        self._made = [one for one in (folder, *folder.parents) if not one.exists()]
+        self._lock = _locked(folder)
         self._file = (folder / NAME).open("a+b")
         self._load()
 
     def __enter__(self) -> Journal:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None = None, *_: object) -> None:
         self._file.close()
+        if kind is not None and self._made and not self._used():
+            self._vanish()
         self._lock.close()
+
+    def _used(self) -> bool:
+        """Whether anything was done that a later run goes on with."""
+        pages = self.folder.parent if self.folder.name == FOLDER else self.folder / "pages"
+        said = self.done or self.wishes or self.verdicts or self.promoted or self.packed
+        return bool(said) or any((pages / name).exists() for name in self.names)
+
+    def _vanish(self) -> None:
+        """Leaves nothing of a run that failed before its first page, such as one over a series that is not there."""
+        with contextlib.suppress(OSError):  # somebody has put something there meanwhile
+            (self.folder / NAME).unlink()
+            (self.folder / LOCK).unlink()
+            for one in self._made:
+                one.rmdir()
 
     def _load(self) -> None:
         self._file.seek(0)
@@ -278,6 +286,36 @@ class Journal(Record):
         """Says what a person said of a finished page."""
         verdict = Verdict(done.page, done.output_sha256, approved)
         self._write({"event": "verdict", "verdict": asdict(verdict)})
+
+
+def _locked(folder: Path) -> IO[str]:
+    """The folder's lock, held; the folder is made if need be.
+
+    Raises:
+        UsageError: OUTPUT_BUSY.
+        OSError: such as on a file system without locks.
+    """
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock = (folder / LOCK).open("w")
+        except FileNotFoundError:
+            if folder.is_dir():
+                raise
+            continue  # a run that failed has just removed what it had made
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(lock.fileno()), os.stat(folder / LOCK)):
+                return lock
+        except BlockingIOError as error:
+            lock.close()
+            raise UsageError(_busy(folder), reason=BUSY) from error
+        except FileNotFoundError:  # likewise
+            pass
+        except BaseException:
+            lock.close()
+            raise
+        lock.close()
 
 
 def _busy(folder: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import itertools
 import os
@@ -122,31 +123,84 @@ def sync_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """A draft beside `path` that takes its place, synced, if the block ends well; otherwise nothing changes."""
+    """A draft beside `path` that takes its place, synced, if the block ends well; otherwise nothing changes.
+
+    The draft is there, empty, and locked until the end, which tells it from one that a killed process left behind; so
+    the block writes to it, and puts no other file in its place.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
+    draft, handle = _claimed(path)
     try:
         yield draft
         with draft.open("rb") as stream:
             os.fsync(stream.fileno())
         draft.replace(path)
         sync_folder(path.parent)
-    finally:
+    except BaseException:
         draft.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(handle)
+
+
+def _claimed(path: Path) -> tuple[Path, int]:
+    """An empty draft for `path`, and the handle that has its lock."""
+    for number in itertools.chain([os.getpid()], itertools.count(10**9)):  # another thread may have the first one
+        draft = path.with_name(f".{path.name}.{number}.draft")
+        handle = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+        try:
+            if _locked(handle, draft, without=True):
+                os.ftruncate(handle, 0)
+                return draft, handle
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)
+    raise AssertionError("there is always another number")
+
+
+def _locked(handle: int, draft: Path, *, without: bool) -> bool:
+    """Whether we have the lock of a draft that still is the file of its name.
+
+    Args:
+        handle: of the draft.
+        draft: its path.
+        without: the answer where the file system knows no locks.
+    """
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return without
+    try:
+        return os.path.samestat(os.fstat(handle), os.lstat(draft))
+    except FileNotFoundError:  # it was swept, or took its place, just before we had the lock
+        return False
 
 
 def sweep_drafts(paths: Iterable[Path]) -> None:
-    """Removes the drafts that killed processes left beside these files; who calls it keeps other writers out."""
+    """Removes the drafts that killed processes left beside these files; those that are being written stay."""
     wanted: dict[Path, set[str]] = {}
     for path in paths:
         wanted.setdefault(path.parent, set()).add(path.name)
     for folder, names in wanted.items():
         for draft in folder.glob(".*.draft"):
             name = draft.name
-            while (found := _DRAFT.fullmatch(name)) is not None:  # a draft may have had a draft
+            while (found := _DRAFT.fullmatch(name)) is not None:  # those of older versions may have had drafts
                 name = found[1]
             if name in names:
-                draft.unlink(missing_ok=True)
+                _sweep(draft)
+
+
+def _sweep(draft: Path) -> None:
+    with contextlib.suppress(OSError):  # gone meanwhile, somebody else's, or no file at all: not ours to remove
+        handle = os.open(draft, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            if _locked(handle, draft, without=False):
+                draft.unlink()
+        finally:
+            os.close(handle)
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -164,7 +218,13 @@ def pack_cbz(path: Path, folder: Path, names: Iterable[str], info: bytes | None)
         names: their paths within it, in reading order.
         info: the book's ComicInfo.xml; None: it has none.
     """
-    with written_whole(path) as draft, zipfile.ZipFile(draft, "w") as archive:
+    with written_whole(path) as draft:
+        write_cbz(draft, folder, names, info)
+
+
+def write_cbz(draft: Path, folder: Path, names: Iterable[str], info: bytes | None) -> None:
+    """As `pack_cbz`, into a draft that the caller puts into its place."""
+    with zipfile.ZipFile(draft, "w") as archive:
         if info is not None:
             archive.writestr(_entry(NAME, zipfile.ZIP_DEFLATED), info)
         for name in names:

@@ -140,6 +140,7 @@ class BookRun:
         split: as `Journal.read_as` keeps it.
         sleep: as in `jobs.Run`.
         retry: likewise.
+        again: likewise.
 
     Raises:
         UsageError: a file is in the way that no run of ours has written.
@@ -154,10 +155,11 @@ class BookRun:
         split: bool | None = None,
         sleep: Callable[[float], None] = time.sleep,
         retry: Retry = jobs.RETRY,
+        again: Retry | None = None,
     ) -> None:
         order, pools = ready.order, ready.retrieval if ready.order.series else None
         self._ready, self._journal, self._some = ready, journal, pages is not None
-        self._run = jobs.Run(ready.place, journal, ready.colorizer, pools, sleep=sleep, retry=retry)
+        self._run = jobs.Run(ready.place, journal, ready.colorizer, pools, sleep=sleep, retry=retry, again=again)
         self._run.check_outputs(list(ready.names.values()), order.overwrite)
         journal.read_as(split)
         journal.tell_about({"series": order.series, "book": str(order.book.resolve())})
@@ -167,6 +169,7 @@ class BookRun:
         self._kept = self._grown = 0
         self._failures: dict[str, t.Failure] = {}
         self._not_grown: dict[str, str] = {}
+        self._passing: set[str] = set()
 
     def chapter(self, plan: jobs.Plan) -> Iterator[BookProgress]:
         """What happens to a chapter's pages, as it happens; see `jobs.Run.chapter`.
@@ -190,9 +193,11 @@ class BookRun:
         elif isinstance(step, jobs.NotGrown):
             if not step.nothing_to_give:
                 self._not_grown[step.done.page] = step.why
+                self._passing |= {step.done.page} if step.may_pass else set()
         else:
             if isinstance(step, t.Failed):
                 self._failures[step.key] = step.failure
+                self._passing |= {step.key} if step.failure.retryable else set()
             return step.key
         return step.done.page
 
@@ -208,6 +213,7 @@ class BookRun:
             *(order.target, self._total, self._results, self._kept, self._grown, self._failures, self._not_grown),
             notes=book.notes,
             sheets=tuple(sheets),
+            passing=frozenset(self._passing),
         )
 
     def _sheet(self) -> list[Path]:

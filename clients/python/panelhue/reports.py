@@ -43,6 +43,7 @@ class ColorizeReport:
     not_grown: Mapping[str, str]  # finished pages that should be in the pool and are not, with why
     notes: tuple[str, ...]  # what was passed over in the book, a sentence each
     sheets: tuple[Path, ...]  # the contact sheet's files, if one was asked for
+    passing: frozenset[str] = frozenset()  # of `failures` and `not_grown`, where a server was busy, away or too slow
 
     @property
     def ok(self) -> bool:

@@ -113,7 +113,7 @@ def make_sheet(
 
     Cost: each page and its result are read once; memory holds those of eight pages, as they are shown.
     """
-    from panelhue.outputs import write_whole, written_whole
+    from panelhue.outputs import sweep_drafts, write_whole, written_whole
     from panelhue.sheet_html import FOOT, head_of, section_of
     from panelhue.sheet_png import png_of
 
@@ -124,11 +124,15 @@ def make_sheet(
     )
     pages = [page for page in book.pages if page.name in done]
     head = Head(book.title, _facts([done[page.name] for page in pages], series))
+    pictures = [
+        folder / (f"{stem}-{turn + 1}.png" if turn else f"{stem}.png") for turn in range(-(-len(pages) // ROWS) or 1)
+    ]
     paths, number = [folder / f"{stem}.html"], 0
+    sweep_drafts([*paths, *pictures])
     with written_whole(paths[0]) as draft, draft.open("w", encoding="utf-8", newline="") as file:
         file.write(head_of(head))
         for rows in _in_eights(_rows(pages, place, done, _Patches(series, retrieval))):
-            paths.append(folder / (f"{stem}.png" if number == 0 else f"{stem}-{number // ROWS + 1}.png"))
+            paths.append(pictures[number // ROWS])
             write_whole(paths[-1], png_of(head, rows))
             for row in rows:
                 number += 1

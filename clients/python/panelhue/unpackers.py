@@ -112,15 +112,8 @@ def open_packed(path: Path, kind: str, limits: ArchiveLimits | None = None) -> S
 
     Cost: the time and the room, in the folder for temporary files, of unpacking it once.
     """
-    programs = [(name, found) for name in KINDS[kind] if (found := shutil.which(name))]
-    if not programs:
-        raise BookError(
-            f"{path.name} is a {kind} archive, and none of the programs that unpack those is on PATH: {PACKAGES}; "
-            "install one of them, or convert the book to CBZ",
-            reason="TOOL_MISSING",
-        )
     complaints = []
-    for name, program in programs:
+    for name, program in programs_for(path, kind):
         file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the book
         try:
             return _HOW[name](path.resolve(), program, file, limits or ArchiveLimits())
@@ -133,6 +126,26 @@ def open_packed(path: Path, kind: str, limits: ArchiveLimits | None = None) -> S
     raise BookError(
         f"{path.name} is no {kind} archive that can be read ({'; '.join(complaints)})", reason="NOT_AN_ARCHIVE"
     )
+
+
+def programs_for(path: Path, kind: str) -> list[tuple[str, str]]:
+    """Programs on PATH that unpack such an archive, name and path, the best first; at least one.
+
+    Args:
+        path: the archive, for the message.
+        kind: "RAR" or "7z".
+
+    Raises:
+        BookError: TOOL_MISSING, there is none.
+    """
+    found = [(name, program) for name in KINDS[kind] if (program := shutil.which(name))]
+    if not found:
+        raise BookError(
+            f"{path.name} is a {kind} archive, and none of the programs that unpack those is on PATH: {PACKAGES}; "
+            "install one of them, or convert the book to CBZ",
+            reason="TOOL_MISSING",
+        )
+    return found
 
 
 def _by_seven_zip(path: Path, program: str, file: IO[bytes], limits: ArchiveLimits) -> Spooled:

@@ -7,6 +7,7 @@ whether a file has stopped growing can only be seen by looking twice.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -19,10 +20,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from panelhue.books import BOOKS, PICTURES, SHEET_STEM, Book, Page, natural_key
-from panelhue.errors import UsageError
+from panelhue.errors import Cancelled, Conflict, Overloaded, Timeout, Unavailable, UsageError
 from panelhue.folders import read_plain, shown
 
 LEDGER, LOCK = "watch.jsonl", "watch.lock"
+FIRST, LONGEST = 1.0, 300.0  # seconds until something that was put off is tried again; doubled each time
+COSTLY = {"PAGE_TIMEOUT", "OUT_OF_MEMORY", "WORKER_DIED"}  # reasons that may pass, or be the page's own fault
+TURNS = 4  # that a thing with pages of these is given
+FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 @dataclass(frozen=True)
@@ -163,6 +168,41 @@ class Settling:
             since[arrival.name] = (arrival.stamp, first if stamp == arrival.stamp else now)
         self._since = since
         return [one for one in found if now - since[one.name][1] >= self._seconds]
+
+
+class Patience:
+    """What is tried again later, as it failed for a while and not for good."""
+
+    def __init__(self) -> None:
+        self._put_off: dict[str, tuple[str, int, float]] = {}  # name to stamp, how often, and until when
+
+    def put_off(self, arrival: Arrival, now: float) -> float:
+        """Seconds until it is tried again; twice as many each time, until it changes or is forgotten."""
+        often = self.turns(arrival)
+        seconds = min(LONGEST, FIRST * 2.0 ** min(often, 30))
+        self._put_off[arrival.name] = (arrival.stamp, often + 1, now + seconds)
+        return seconds
+
+    def turns(self, arrival: Arrival) -> int:
+        """How often it was put off as it is now."""
+        stamp, often, _ = self._put_off.get(arrival.name, ("", 0, 0.0))
+        return often if stamp == arrival.stamp else 0
+
+    def is_due(self, arrival: Arrival, now: float) -> bool:
+        """Whether it may be begun."""
+        stamp, _, until = self._put_off.get(arrival.name, ("", 0, 0.0))
+        return stamp != arrival.stamp or now >= until
+
+    def forget(self, arrival: Arrival) -> None:
+        """It has its end."""
+        self._put_off.pop(arrival.name, None)
+
+
+def passing(error: Exception) -> bool:
+    """Whether it is none of the file's doing: a server that is busy, away or too slow, or a disk that is full."""
+    if isinstance(error, OSError):
+        return error.errno in FULL
+    return isinstance(error, Unavailable | Overloaded | Timeout | Cancelled | Conflict)
 
 
 def work_of(settled: Sequence[Arrival]) -> Iterator[list[Arrival]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from panelhue.books import BOOKS, PICTURES, Book, Page
 from panelhue.comicinfo import NAME, TAG, marked
 from panelhue.errors import BookError, UsageError
 from panelhue.journal import FOLDER, Done, Journal
-from panelhue.outputs import inside, pack_cbz, sha256_of, write_whole, written_whole
+from panelhue.outputs import inside, sha256_of, write_cbz, write_whole, written_whole
 
 PACKED = (".cbz", ".pdf")  # endings of what is made of the finished pages at the end
 
@@ -63,7 +64,8 @@ def checked_target(book: Path, target: Path) -> None:
     """Refuses an output that cannot be written, or that is the book itself.
 
     Raises:
-        UsageError: it is the book, or a folder in it, a file that is in the way, or of a kind that is only read;
+        UsageError: it is the book, or a folder in it, a file that is in the way, of a kind that is only read, or where
+            nothing can be written;
             EXTRA_MISSING: a PDF, and img2pdf is not installed.
     """
     source, place, ending = book.resolve(), target.resolve(), target.suffix.lower()
@@ -79,10 +81,22 @@ def checked_target(book: Path, target: Path) -> None:
         raise UsageError(f"the output {target} is a file; choose a folder or a name that ends in .cbz or .pdf")
     if ending in PACKED and place.is_dir():
         raise UsageError(f"the output {target} is a folder; choose a name that is free")
+    _check_folder(target)
     if ending == ".pdf":
         from panelhue.pdf_files import check_pdf_writer
 
         check_pdf_writer()
+
+
+def _check_folder(target: Path) -> None:
+    """Refuses an output for which no folder can be made or written to."""
+    there = target if target.is_dir() else target.parent
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if not there.is_dir():
+        raise UsageError(f"the output {target} cannot be written, as {there} is no folder; choose another one")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UsageError(f"the output {target} cannot be written, as you may not write to {there}; choose another one")
 
 
 def read_result(place: Workspace, output: str) -> bytes:
@@ -154,7 +168,7 @@ def pack(
         if place.is_pdf:
             _write_pdf(draft, place, contents)
         else:
-            pack_cbz(draft, place.pages, names, contents.info)
+            write_cbz(draft, place.pages, names, contents.info)
         journal.pack(sha256_of(draft) or "", contents.digest)
     if whole and not place.is_pdf:
         for name in names:

@@ -133,7 +133,8 @@ def run_book(request: Request, display: Display, book: Book | None = None) -> Co
     """
     with ready(request, book) as all_of_it, Journal(all_of_it.place.state) as journal:
         chosen = _wished(request, all_of_it, journal) if request.redo else None
-        run = BookRun(all_of_it, journal, pages=chosen, split=reading_of(all_of_it.book, request.spreads))
+        split = reading_of(all_of_it.book, request.spreads)
+        run = BookRun(all_of_it, journal, pages=chosen, split=split, again=jobs.RESTART)
         for plan in run.plans:
             display.chapter(plan.chapter, len(plan.pages))
             for told in run.chapter(plan):

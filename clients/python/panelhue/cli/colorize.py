@@ -199,7 +199,7 @@ def colorize(
         colorizer=colorizer,
         token=token,
         series=series,
-        chapter=chapter_of(chapter) if chapter else None,
+        chapter=chapter_of(chapter) if chapter is not None else None,
         grow=grow,
         client_fetches=None if context is Fetcher.auto else context is Fetcher.client,
         bound=Bound(

@@ -53,10 +53,15 @@ def err() -> Console:
     return Console(stderr=True, highlight=False)
 
 
+complaints: list[str] = []  # of the command that runs; what --json says where a command ends with nothing else to say
+
+
 def complain(message: str, hint: bool = False) -> None:
     """Prints an error, or a hint after one, as it is."""
     from rich.text import Text
 
+    if not hint:
+        complaints.append(message)
     style, word = ("dim", "hint: ") if hint else ("bold red", "error: ")
     err().print(Text.assemble((word, style), printable(message)), soft_wrap=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -57,11 +58,11 @@ def _broken(point: EntryPoint, error: Exception) -> Any:
     return command
 
 
-def _interrupted(error: BaseException | None) -> bool:
-    """Whether Ctrl-C is what an exception comes from."""
-    while error is not None and not isinstance(error, KeyboardInterrupt):
-        error = error.__cause__ or error.__context__
-    return error is not None
+def _said(error: OSError | UnicodeError) -> str:
+    """What the system says, without its number."""
+    if not isinstance(error, OSError) or not error.strerror or error.filename is None:
+        return str(error)
+    return f"{os.fsdecode(error.filename)}: {error.strerror[:1].lower()}{error.strerror[1:]}"
 
 
 class PanelhueGroup(TyperGroup):
@@ -85,12 +86,21 @@ class PanelhueGroup(TyperGroup):
         try:
             return super().main(*args, **kwargs)
         except SystemExit as error:
-            if error.code == 1 and _interrupted(error):
+            from panelhue.cli.interrupts import comes_from_interrupt
+
+            if error.code == 1 and comes_from_interrupt(error):
                 raise SystemExit(130) from error
             raise
 
     def invoke(self, ctx: Any) -> Any:
-        """Runs the command; errors become a sentence on standard error and an exit code."""
+        """Runs the command; errors become a sentence on standard error, an exit code, and JSON if asked for."""
+        from panelhue.cli.faults import told_as_json
+
+        begun = ctx._protected_args if hasattr(ctx, "_protected_args") else ctx.protected_args  # by click's version
+        with told_as_json([*begun, *ctx.args]):
+            return self._invoked(ctx)
+
+    def _invoked(self, ctx: Any) -> Any:
         from panelhue.cli.common import complain
         from panelhue.errors import BookError, PanelhueError, Unauthenticated, Unavailable, UsageError
 
@@ -110,7 +120,7 @@ class PanelhueGroup(TyperGroup):
         except BrokenPipeError:
             raise  # nobody reads on, which is no fault
         except (OSError, UnicodeError) as error:  # a disk that is full, a folder that may not be written, a name
-            complain(f"{error}; what was finished until then is kept")
+            complain(f"{_said(error)}; what was finished until then is kept")
             raise typer.Exit(2) from error
         except KeyboardInterrupt as error:
             complain("interrupted")

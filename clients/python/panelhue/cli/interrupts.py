@@ -49,6 +49,13 @@ def _interrupt(number: int, frame: object) -> None:  # noqa: ARG001 - the signat
     raise KeyboardInterrupt
 
 
+def comes_from_interrupt(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is what an exception comes from."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
 class _Repeated:
     """Within it, an interrupt that came while Python could not raise it comes again a little later.
 

@@ -210,12 +210,15 @@ def references(
 
 def _save(client: object, series: str, found: Sequence[object], folder: str) -> None:
     from panelhue import types as t
-    from panelhue.outputs import ENDINGS, inside, write_whole
+    from panelhue.outputs import ENDINGS, inside, sweep_drafts, write_whole
     from panelhue.retrieval_client import RetrievalClient
 
     assert isinstance(client, RetrievalClient)
+    paths: dict[str, Path] = {}
     for one in found:
         assert isinstance(one, t.Reference)
-        ending = ENDINGS.get(one.media_type, ".img")
         # The id is the server's word, which names no place outside the folder.
-        write_whole(inside(Path(folder), f"{one.id}{ending}"), client.download(series, one.id).data)
+        paths[one.id] = inside(Path(folder), f"{one.id}{ENDINGS.get(one.media_type, '.img')}")
+    sweep_drafts(paths.values())
+    for reference_id, path in paths.items():
+        write_whole(path, client.download(series, reference_id).data)

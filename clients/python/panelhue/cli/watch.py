@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from panelhue.books import Book
     from panelhue.cli.book_run import Request
     from panelhue.reports import ColorizeReport
-    from panelhue.watching import Arrival, Ledger
+    from panelhue.watching import Arrival, Ledger, Patience
 
 LONGEST_PAUSE = 60.0  # seconds between two attempts while a server is away
 
@@ -80,12 +80,13 @@ def watch(
 
     A CBZ, a folder of pictures, or a picture is begun when it has stopped growing, and done once: what is finished is
     remembered beside the results, and survives restarts. What changes is done again, page by page. While a server is
-    away, it waits. With --json it prints one line of JSON for everything that it has done; with --once it exits with 1
-    if something could not be done.
+    away, busy or too slow, or the disk is full, things wait and are tried again. With --json it prints one line of JSON
+    for everything that it has done, and for what waits; with --once it exits with 1 if something could not be done.
     """
     from panelhue.chapters import chapter_of
     from panelhue.cli.book_run import Request
     from panelhue.types import Bound
+    from panelhue.watching import Patience
     from panelhue.workspaces import named_beside
 
     target = output or named_beside(folder, f"{folder.resolve().name}-colour")
@@ -105,14 +106,14 @@ def watch(
         colorizer=colorizer,
         token=token,
         series=series,
-        chapter=chapter_of(chapter) if chapter else None,
+        chapter=chapter_of(chapter) if chapter is not None else None,
         grow=grow,
         bound=Bound(max_depth=max_depth),
         sheet=sheet,
     )
     _check(folder, target)
     with stoppable(f"what is finished in {target} is kept; the same command goes on where it was"):
-        sound = _Watch(request, settle, every, json).run(once=once)
+        sound = _Watch(request, settle, every, json, Patience()).run(once=once)
     if not sound:
         raise typer.Exit(1)
 
@@ -134,8 +135,10 @@ class _Watch:
     settle: float
     every: float
     json: bool
+    patience: Patience
     sound: bool = True
     held: set[str] = field(default_factory=set)  # what waits for somebody else
+    pause: float = 0.0  # seconds until the next look while a server is away; 0: none is
 
     def run(self, *, once: bool) -> bool:
         """Looks, works, waits; whether all could be done."""
@@ -143,25 +146,26 @@ class _Watch:
         from panelhue.watching import Ledger, Settling, arrivals, work_of
 
         folder, target = self.request.book, self.request.target
-        settling, pause = Settling(self.settle), self.every
+        settling = Settling(self.settle)
         err().print(f"{escaped(folder)} → {escaped(target)}; Ctrl-C stops", style="dim", soft_wrap=True)
         with Ledger(target / FOLDER) as ledger:
             while True:
-                found = [one for one in arrivals(folder) if ledger.is_new(one)]
-                settled = settling.settled(found, time.monotonic())
+                found, now = [one for one in arrivals(folder) if ledger.is_new(one)], time.monotonic()
+                settled = [one for one in settling.settled(found, now) if self.patience.is_due(one, now)]
                 away = not all(self._done(work, ledger) for work in work_of(settled))
-                pause = min(max(2 * pause, 1.0), LONGEST_PAUSE) if away else self.every
+                self.pause = self.pause if away else 0.0
                 if once and not away and not any(ledger.is_new(one) for one in arrivals(folder)):
                     return self.sound
                 if away or self.held or not settled:  # else more may have come meanwhile
-                    time.sleep(pause)
+                    time.sleep(self.pause or self.every)
 
     def _done(self, work: list[Arrival], ledger: Ledger) -> bool:
-        """Does it; False while a server is away, and then it is tried again."""
+        """Does it; False while a server is away, and then everything is tried again."""
         from panelhue.cli.book_run import run_book
         from panelhue.cli.progress import Display
         from panelhue.errors import Overloaded, PanelhueError, Unavailable
         from panelhue.journal import BUSY
+        from panelhue.watching import passing
 
         request, book, work = self._request(work, ledger)
         if not work:
@@ -173,25 +177,56 @@ class _Watch:
             err().print(f"{escaped(names)} …", style="bold", soft_wrap=True)
             with Display() as display:
                 found = run_book(request, display, book)
-        except (Unavailable, Overloaded) as error:
-            note(f"{names}: waits: {error.message}")
-            return False
-        except PanelhueError as error:
-            if error.reason == BUSY:  # it came to that just now; the next look waits
-                return True
-            self._fail(work, ledger, error.explained())
-            return True
-        except (OSError, UnicodeError) as error:  # a file that may not be read, a disk that is full
-            self._fail(work, ledger, str(error))
+        except (PanelhueError, OSError, UnicodeError) as error:  # also a file that may not be read
+            why = error.explained() if isinstance(error, PanelhueError) else str(error)
+            if isinstance(error, Unavailable | Overloaded):  # nothing else could be done either
+                self.pause = min(max(2 * self.pause, 2 * self.every, 1.0), LONGEST_PAUSE)
+                self._wait(work, why, self.pause)
+                return False
+            if passing(error):
+                self._put_off(work, why)
+            elif getattr(error, "reason", "") != BUSY:  # that came just now; the next look waits
+                self._fail(work, ledger, why)
             return True
         self._tell(work, found)
         for one in work:
-            if found.ok or (one.loose and one.page not in found.failures and one.page not in found.not_grown):
-                ledger.finish(one)
-            else:
-                self.sound = False
-                ledger.fail(one)
+            self._settle(one, found, ledger)
         return True
+
+    def _settle(self, one: Arrival, found: ColorizeReport, ledger: Ledger) -> None:
+        """Writes down what became of a thing: done, to be tried again, or failed."""
+        troubles = found.failures.keys() | found.not_grown.keys()
+        mine = troubles & {one.page} if one.loose else troubles
+        later = mine & found.passing
+        if not mine:
+            ledger.finish(one)
+            self.patience.forget(one)
+        elif later and not self._costly(one, later, found):
+            page = sorted(later)[0]
+            failure = found.failures.get(page)
+            self._put_off([one], failure.message if failure is not None else found.not_grown[page])
+        else:
+            self.sound = False
+            ledger.fail(one)
+
+    def _costly(self, one: Arrival, pages: Set[str], found: ColorizeReport) -> bool:
+        """Whether it had its turns, and whatever is left may be the pages' own fault."""
+        from panelhue.watching import COSTLY, TURNS
+
+        reasons = {failure.reason for page in pages if (failure := found.failures.get(page)) is not None}
+        return self.patience.turns(one) + 1 >= TURNS and reasons <= COSTLY and not pages & found.not_grown.keys()
+
+    def _put_off(self, work: Sequence[Arrival], why: str) -> None:
+        for one in work:
+            self._wait([one], why, self.patience.put_off(one, time.monotonic()))
+
+    def _wait(self, work: Sequence[Arrival], why: str, seconds: float) -> None:
+        """Tells that something is tried again."""
+        names = [one.name for one in work]
+        shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+        note(f"{shown}: waits: {why}; it is tried again in {seconds:.0f} s")
+        if self.json:
+            print_json_line({"names": names, "waits": why, "again_in": seconds})
 
     def _held(self, request: Request, names: str) -> bool:
         """Whether somebody else, such as a review, is at work on the same output; told once, and tried again."""

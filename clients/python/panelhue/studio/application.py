@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import gradio as gr
@@ -14,24 +15,34 @@ from panelhue.studio.page import HEAD, RECALL_JS, REMEMBER_JS, REMEMBER_SERIES_J
 from panelhue.studio.pool_handlers import PoolHandlers
 from panelhue.studio.routes import Guarded, add_routes, asset
 from panelhue.studio.servers import Servers
-from panelhue.studio.visitors import names_of
+from panelhue.studio.visitors import Public
 
 TABS = 32  # events of one kind at once, over all tabs; each run that is watched takes a place
 
 
-def application(servers: Servers, desks: Desks, upload_bytes: int, host: str, port: int) -> FastAPI:
+def application(
+    servers: Servers,
+    desks: Desks,
+    upload_bytes: int,
+    host: str,
+    port: int,
+    names: Collection[str],
+    public: Public | None = None,
+) -> FastAPI:
     """The application.
 
     Args:
         servers: both of them.
         desks: of all tabs.
         upload_bytes: largest file that a browser may send.
-        host: address that is listened on; on this machine alone, other names are refused, so that no page of the
-            internet can have its own name lead here.
+        host: address that is listened on.
         port: that is listened on.
+        names: by which it may be called; others are refused, so that no page of the internet can have its own name lead
+            here. None: by any.
+        public: where a proxy offers it, if one does; the page then works there alone.
     """
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_middleware(Guarded, names=names_of(host))
+    app.add_middleware(Guarded, names=names, public=public)
     add_routes(app, desks, servers.retrieval)
     page = build()
     with page.blocks:
@@ -42,6 +53,7 @@ def application(servers: Servers, desks: Desks, upload_bytes: int, host: str, po
         app,
         page.blocks,
         path="/",
+        root_path=public.url if public is not None else None,
         server_name=host,
         server_port=port,
         footer_links=[],

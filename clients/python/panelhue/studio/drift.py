@@ -12,12 +12,17 @@ from panelhue.studio.wall import empty, reference_url
 
 MOST_PAIRS = 12
 LEFT, TOP, HIGH = 40, 12, 190  # of the plot's frame, pixels
+LETTER = 8  # of a chapter's number, at most, pixels
 NOTICEABLE = 5.0  # CIEDE2000 that a reader sees beside each other without looking for it
 
 
 def plot_svg(chapters: Sequence[m.ChapterDrift]) -> str:
-    """A column per chapter: its height is the mean, the whisker above it ends at the 95th percentile; never scaled."""
-    step = 56 if len(chapters) <= 20 else 34
+    """A column per chapter: its height is the mean, the whisker above it ends at the 95th percentile; never scaled.
+
+    A broken line is drawn where a reader begins to see it. Columns stand as far apart as the chapters' numbers need.
+    """
+    longest = max((len(chapter_text(one.chapter)) for one in chapters), default=0)
+    step = max(56 if len(chapters) <= 20 else 34, LETTER * longest + 10)
     width, floor = LEFT + step * len(chapters) + 12, TOP + HIGH
     top = max(NOTICEABLE, *(one.p95 for one in chapters)) * 1.05
     columns = "".join(_column(one, LEFT + step * place, step, top) for place, one in enumerate(chapters))
@@ -26,11 +31,13 @@ def plot_svg(chapters: Sequence[m.ChapterDrift]) -> str:
         f'<text x="{LEFT - 8}" y="{_y(value, top) + 4:.1f}" text-anchor="end">{value:g}</text></g>'
         for value in _marks(top)
     )
+    limit = f'<path class="ph-limit" d="M{LEFT} {_y(NOTICEABLE, top):.1f}H{width}"/>'
     return (
         f'<figure class="ph-plot"><div tabindex="0" role="group" aria-label="Plot; the table below has its figures">'
         f'<svg width="{width}" height="{floor + 44}" role="img" aria-label="CIEDE2000 by chapter">{marks}{columns}'
-        f'<text x="{LEFT}" y="{floor + 38}">chapter</text></svg></div><figcaption><b></b> mean CIEDE2000'
-        " <i></i> 95th percentile</figcaption></figure>"
+        f'{limit}<text x="{LEFT}" y="{floor + 38}">chapter</text></svg></div><figcaption><span><b></b> mean CIEDE2000'
+        "</span> <span><i></i> 95th percentile</span> "
+        f"<span><s></s> from {NOTICEABLE:g} on, a reader sees it</span></figcaption></figure>"
     )
 
 

@@ -130,9 +130,8 @@ class Handlers:
     def chapter_view(self, desk: Desk, series: str) -> Changes:
         """The strip, the viewer, and where the finished chapter can be had."""
         finished = any(one.result is not None for one in desk.pages)
-        link = (
-            f'<a class="ph-button" download href="studio/desk/{desk.token}/chapter.cbz">Download the chapter (CBZ)</a>'
-        )
+        where = f"ph-studio/desk/{desk.token}/chapter.cbz"
+        link = f'<a class="ph-button" download href="{where}">Download the chapter (CBZ)</a>'
         return {
             self.page.strip: strip_html(desk),
             self.page.viewer: viewer_html(desk, self.swatches(series), series),

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 # The page's element and gradio's `trigger` go to studio.js; the names in quotes tell gradio which events there are.
-SCRIPT = '<script src="studio/assets/studio.js"></script>'
+SCRIPT = '<script src="ph-studio/assets/studio.js"></script>'
 NOTICE_JS = "panelhueStudio.notice(element, trigger, watch, props)"
 STRIP_JS = "panelhueStudio.strip(element, trigger, watch, ['pick'])"
 VIEWER_JS = "panelhueStudio.viewer(element, trigger, watch, ['act', 'hint', 'recolour'])"
@@ -21,7 +21,7 @@ REMEMBER_JS = "(token) => { sessionStorage.setItem('panelhue-desk', token); }"
 REMEMBER_SERIES_JS = "(series) => { sessionStorage.setItem('panelhue-series', series || ''); }"
 
 HEAD = """
-<link rel="icon" href="studio/assets/icon.svg">
+<link rel="icon" href="ph-studio/assets/icon.svg">
 <meta name="color-scheme" content="light dark">
 """
 KEYS = """<p class="ph-keys">Keys: <kbd>j</kbd> next page, <kbd>k</kbd> previous, <kbd>a</kbd> approve, <kbd>x</kbd>

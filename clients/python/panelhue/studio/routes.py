@@ -7,13 +7,13 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, FastAPI, Response
-from fastapi.responses import FileResponse, PlainTextResponse
+from fastapi.responses import FileResponse, PlainTextResponse, RedirectResponse
 
 from panelhue.errors import BookError, InvalidInput, NotFound, PanelhueError
 from panelhue.studio.desk import Desk
 from panelhue.studio.desks import Desks
 from panelhue.studio.pictures import LARGE_SIDE, PAGE_SIDE, THUMB_SIDE, Kept, shown
-from panelhue.studio.visitors import refusal
+from panelhue.studio.visitors import Public, refusal
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -52,10 +52,11 @@ class Guarded:
     Args:
         app: the application.
         names: by which it may be called; none: by any.
+        public: where a proxy offers it, if one does.
     """
 
-    def __init__(self, app: ASGIApp, names: Collection[str]) -> None:
-        self._app, self._names = app, names
+    def __init__(self, app: ASGIApp, names: Collection[str], public: Public | None = None) -> None:
+        self._app, self._names, self._public = app, names, public
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers as the application does, or refuses."""
@@ -68,8 +69,14 @@ class Guarded:
         answer: ASGIApp = self._app
         if scope["type"] != "lifespan":
             headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-            if (refused := refusal(scope.get("method", ""), headers, self._names)) is not None:
+            origin = self._public.origin if self._public is not None else ""
+            if (refused := refusal(scope.get("method", ""), headers, self._names, origin)) is not None:
                 answer = PlainTextResponse(refused[1], refused[0])
+            elif self._public is not None:
+                if self._public.prefix and scope["path"] == self._public.prefix:
+                    # What the page names is sought beside it, so its address ends in a slash.
+                    answer = RedirectResponse(f"{self._public.url}/")
+                scope = self._public.stripped(scope)
         await answer(scope, receive, sending)
 
 
@@ -79,8 +86,11 @@ def asset(name: str) -> str:
 
 
 def add_routes(app: FastAPI, desks: Desks, retrieval: RetrievalClient) -> None:
-    """Adds the addresses, all below /studio; gradio is mounted after them."""
-    router, kept = APIRouter(prefix="/studio"), Kept()
+    """Adds the addresses, all below /ph-studio; gradio is mounted after them.
+
+    A proxy's prefix, which it may or may not take off, is hardly ever called so.
+    """
+    router, kept = APIRouter(prefix="/ph-studio"), Kept()
     texts = {name: asset(name) for name in ASSETS}
 
     def get_asset(name: str) -> Response:

@@ -8,17 +8,27 @@ import secrets
 import shutil
 import socket
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from panelhue.errors import UsageError
+from panelhue.studio.visitors import Public, names_of, public_of
 
 if TYPE_CHECKING:
     from panelhue.studio.desks import Desks
     from panelhue.studio.servers import Servers
 
 PREFIX = "panelhue-studio-"
+
+
+@dataclass(frozen=True)
+class Door:
+    """By which names the studio may be called."""
+
+    names: Sequence[str]  # none: by any
+    public: Public | None  # where a proxy offers it
 
 
 def serve(
@@ -30,6 +40,8 @@ def serve(
     *,
     upload_bytes: int,
     started: Callable[[str], None],
+    public_url: str = "",
+    allowed: Sequence[str] = (),
 ) -> None:
     """Serves until it is interrupted.
 
@@ -41,10 +53,14 @@ def serve(
         token: what the colouriser asks for; "": nothing.
         upload_bytes: the largest file that a browser may send.
         started: is told the page's address once it can be opened.
+        public_url: where a proxy offers it; "": nowhere. The page then works there alone.
+        allowed: names by which that proxy may call it, beside those of this machine and of the public URL.
 
     Raises:
-        UsageError: the address is taken or not this machine's.
+        UsageError: the address is taken or not this machine's, or the public URL is none.
     """
+    public = public_of(public_url) if public_url else None
+    door = Door(names_of(host, public, allowed), public)
     listening = _listening(host, port)
     root = Path(tempfile.gettempdir()) / f"{PREFIX}{os.getpid()}-{secrets.token_hex(8)}"
     try:
@@ -57,7 +73,7 @@ def serve(
         from panelhue.studio.servers import Servers
 
         with Servers(retrieval, colorizer, token) as servers:
-            _run(listening, root, servers, upload_bytes, started)
+            _run(listening, root, servers, upload_bytes, started, door)
     except KeyboardInterrupt:
         pass
     finally:
@@ -66,19 +82,29 @@ def serve(
 
 
 def _run(
-    listening: socket.socket, root: Path, servers: Servers, upload_bytes: int, started: Callable[[str], None]
+    listening: socket.socket,
+    root: Path,
+    servers: Servers,
+    upload_bytes: int,
+    started: Callable[[str], None],
+    door: Door,
 ) -> None:
     from panelhue.studio.desks import Desks
 
     desks = Desks(root)
     try:
-        asyncio.run(_served(listening, servers, desks, upload_bytes, started))
+        asyncio.run(_served(listening, servers, desks, upload_bytes, started, door))
     finally:
         desks.close()
 
 
 async def _served(
-    listening: socket.socket, servers: Servers, desks: Desks, upload_bytes: int, started: Callable[[str], None]
+    listening: socket.socket,
+    servers: Servers,
+    desks: Desks,
+    upload_bytes: int,
+    started: Callable[[str], None],
+    door: Door,
 ) -> None:
     # The page is built here as gradio makes a loop of its own for every lock, and closes none, where no loop runs.
     import uvicorn
@@ -86,9 +112,10 @@ async def _served(
     from panelhue.studio.application import application
 
     host, port = listening.getsockname()[:2]
-    app = application(servers, desks, upload_bytes, host, port)
+    app = application(servers, desks, upload_bytes, host, port, door.names, door.public)
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1, lifespan="on")
-    started(f"http://{f'[{host}]' if ':' in host else host}:{port}/")
+    own = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    started(f"{door.public.url if door.public is not None else own}/")
     await uvicorn.Server(config).serve(sockets=[listening])
 
 

@@ -73,6 +73,6 @@ class Servers:
             )
         )
         return (
-            '<div class="ph-head"><h1><img src="studio/assets/icon.svg" alt="">Panelhue Studio</h1>'
+            '<div class="ph-head"><h1><img src="ph-studio/assets/icon.svg" alt="">Panelhue Studio</h1>'
             f'<ul aria-label="Servers">{items}</ul></div>'
         )

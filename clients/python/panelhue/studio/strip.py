@@ -26,7 +26,7 @@ SIGNS = {  # drawn, as no font is sure to have them
 
 def page_url(desk: Desk, page: DeskPage, side: str) -> str:
     """Where a page's picture is; `side` is "grey", "colour", "grey-small" or "colour-small"."""
-    return f"studio/desk/{desk.token}/{page.place}/{side}?v={desk.laid}-{page.version}"
+    return f"ph-studio/desk/{desk.token}/{page.place}/{side}?v={desk.laid}-{page.version}"
 
 
 def strip_html(desk: Desk) -> str:

@@ -16,7 +16,7 @@ EMPTY = """<div class="ph-empty"><h3>{title}</h3><p>{text}</p></div>"""
 
 def reference_url(series: str, reference_id: str, size: str) -> str:
     """Where a reference's picture is; `size` is "thumb" or "large"."""
-    return f"studio/series/{quote(series, safe='')}/{quote(reference_id, safe='')}/{size}"
+    return f"ph-studio/series/{quote(series, safe='')}/{quote(reference_id, safe='')}/{size}"
 
 
 def empty(title: str, text: str) -> str:

@@ -217,7 +217,7 @@
     const button = event.target.closest("[data-show]");
     if (button) large(button);
   });
-  document.addEventListener("error", (event) => event.target.matches?.("img[src*='studio/']") && event.target.classList.add("ph-broken"), true);
+  document.addEventListener("error", (event) => event.target.matches?.("img[src*='ph-studio/']") && event.target.classList.add("ph-broken"), true);
   document.addEventListener("load", (event) => event.target.matches?.("img.ph-broken") && event.target.classList.remove("ph-broken"), true);
 
   // ---- keys
