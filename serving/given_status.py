@@ -15,7 +15,7 @@ from typing import Any
 from grpc import aio
 
 WRITE_FAILED = "Internal error from Core"  # the text of grpc.aio's own status
-PATIENCE = 2.0  # seconds that the server's own is waited for
+PATIENCE = 10.0  # seconds that the server's own is waited for, at most
 
 
 class GivenStatus:

@@ -90,7 +90,7 @@ class Link:
     """The child's end of the pipe."""
 
     def __init__(self, connection: Connection) -> None:
-        self.inbox: queues.SimpleQueue[tuple[int, bytes] | None] = queues.SimpleQueue()
+        self.inbox: queues.SimpleQueue[tuple[int, list[bytes]] | None] = queues.SimpleQueue()
         self.cancelled_id = -1
         self._connection = connection
         self._lock = threading.Lock()
@@ -106,12 +106,13 @@ class Link:
             while True:
                 kind, request_id, payload = read(self._connection)
                 if kind == RUN:
-                    self.inbox.put((request_id, payload))
+                    held = [payload]  # whoever takes it out has it alone, also while this thread gets no time
+                    del payload
+                    self.inbox.put((request_id, held))
                 elif kind == CANCEL:
                     self.cancelled_id = request_id
                 else:
                     self.inbox.put(None)
-                del payload  # until the next message comes it would be held here
         except (EOFError, OSError):
             os._exit(0)  # nobody is left to answer
 
@@ -151,7 +152,7 @@ def _served(handler: Handler, link: Link) -> bool:
     item = link.inbox.get()
     if item is None:
         return False
-    request_id, payload = item
+    request_id, payload = item[0], item[1].pop()
     del item  # a page's pictures are large: they are held once while it is coloured, and not at all afterwards
     try:
         request = pickle.loads(payload)  # noqa: S301  the parent wrote it

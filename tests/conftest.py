@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# What an example takes says nothing of the code where a core is shared; in CI hypothesis knows that by itself.
+settings.register_profile("patient", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 # Two workers on two cores: threads beyond that only wait for each other. Before anything loads OpenMP.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

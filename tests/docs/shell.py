@@ -16,11 +16,11 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.wire.command_line import wait_for
+from tests.wire.command_line import END_SECONDS, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
-SECONDS = 200.0  # that a command may take, on a busy machine
+SECONDS = 400.0  # that a command may take, on a busy machine
 
 NOT_RUN = {
     "make install": "installs from the network for minutes; CI's own first step does it, `make --dry-run` is run here",
@@ -160,10 +160,10 @@ class Server:
             found = json.loads(wait_for(self._ready, self._process, "}"))
         except BaseException:
             self._process.terminate()
-            self._process.wait(60)
+            self._process.wait(END_SECONDS)
             raise
         return {key: str(value) for key, value in found.items()}
 
     def __exit__(self, *_: object) -> None:
         self._process.send_signal(signal.SIGTERM)
-        assert self._process.wait(60) == 0, self._log.read_text()[-2000:]
+        assert self._process.wait(END_SECONDS) == 0, self._log.read_text()[-2000:]

@@ -41,7 +41,7 @@ def books(tmp_path: Path) -> Path:
 
 def run(command: list[str], folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=200, check=False
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=500, check=False
     )
 
 
@@ -68,7 +68,7 @@ def checked(folder: Path, program: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "--config-file=", "program.py"]
     environment = {**os.environ, "MYPYPATH": str(ROOT / "clients" / "python")}
     return subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=200, check=False
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=500, check=False
     )
 
 
@@ -122,7 +122,11 @@ def test_the_notebook_runs(panelhue: Command, tmp_path: Path, monkeypatch: pytes
     for name, value in {**panelhue.environment, "PYTHONPATH": PATH}.items():
         monkeypatch.setenv(name, value)
     client = NotebookClient(
-        notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+        notebook,
+        timeout=400,
+        startup_timeout=240,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(tmp_path)}},
     )
     asyncio.run(client.async_execute())
     shown = [output.data for cell in notebook.cells for output in cell.get("outputs", ()) if "data" in output]

@@ -19,7 +19,7 @@ def test_the_command_makes_every_picture(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "examples.gallery", "--out", str(tmp_path)]
     small = ["--chapters", "2", "--pages", "1", "--width", "120"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "clients" / "python")])}
-    done = subprocess.run([*command, *small], env=environment, capture_output=True, text=True, timeout=200, check=False)
+    done = subprocess.run([*command, *small], env=environment, capture_output=True, text=True, timeout=500, check=False)
     assert done.returncode == 0, done.stderr
     assert {*SHOWN, "figures.json"} == {path.name for path in tmp_path.iterdir()}
 

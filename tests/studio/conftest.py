@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 from examples.made_up_series import write_series
 from tests.studio.chromium import browser as packed_browser
-from tests.wire.command_line import up, wait_for
+from tests.wire.command_line import END_SECONDS, START_SECONDS, heeding_interrupts, up, wait_for
 
 PICTURES = os.environ.get("STUDIO_PICTURES", "")  # a folder: the journey leaves its pictures there, of larger pages
 
@@ -65,14 +65,13 @@ def started(folder: Path, retrieval: str, colorizer: str, *more: str) -> subproc
     """The studio's process; its log tells the address once it can be opened."""
     (folder / "tmp").mkdir(parents=True)
     where = ("--port", "0", "--retrieval", retrieval, "--colorizer", colorizer, *more)
-    with (folder / "studio.log").open("w") as stream:
+    with (folder / "studio.log").open("w") as stream, heeding_interrupts():
         return subprocess.Popen(
             [sys.executable, "-c", WATCHED, str(folder / "connections.txt"), "studio", *where],
             env={**os.environ, "TMPDIR": str(folder / "tmp"), "COLUMNS": "200"},
             stdout=stream,
             stderr=stream,
             text=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
 
@@ -88,7 +87,7 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
         assert address, log.read_text()
         yield Studio(address.group(), places, servers, process, folder / "connections.txt", folder / "tmp")
         process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 0, log.read_text()[-4000:]
+        assert process.wait(END_SECONDS) == 0, log.read_text()[-4000:]
         assert not list((folder / "tmp").glob("panelhue-studio-*"))
 
 
@@ -101,6 +100,7 @@ def chromium() -> Iterator[Browser]:
             executable_path=packed.executable,
             args=[*packed.arguments, f"--host-resolver-rules=MAP {PROXIED} 127.0.0.1"],
             env=packed.environment,
+            timeout=1000 * START_SECONDS,
         )
         yield started
         started.close()

@@ -26,6 +26,9 @@ from panelhue.retrieval.v1 import retrieval_pb2 as retrieval
 from panelhue.retrieval.v1 import retrieval_pb2_grpc as retrieval_grpc
 from panelhue.retrieval_client import AsyncRetrievalClient, RetrievalClient
 
+PATIENCE = 120.0  # seconds for what is there at once on a machine that has time
+DEADLINES = (0.2, 2.0, 20.0, 60.0)  # seconds; the first that lets a call reach the server
+
 
 def status(name: str, retry_after: float | None = None, reason: str = "BUSY") -> status_pb2.Status:
     """A failed call's status as our servers send it."""
@@ -62,12 +65,15 @@ class Server(retrieval_grpc.RetrievalServiceServicer, colorizer_grpc.ColorizerSe
 
     def begin(self, context: grpc.ServicerContext) -> None:
         self.script.metadata.append(dict(context.invocation_metadata()))
-        context.add_callback(self.script.ended.set)
+        over = threading.Event()
+        for act in (over.set, self.script.ended.set):
+            if not context.add_callback(act):  # it is over already
+                act()
         self.script.begun.set()
         if self.script.failures:
             context.abort_with_status(rpc_status.to_status(self.script.failures.pop(0)))
         if self.script.hold:
-            self.script.ended.wait(20)
+            over.wait(PATIENCE)
 
     def GetSeries(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802 - gRPC's name
         self.script.calls.append(request)
@@ -152,6 +158,21 @@ class Server(retrieval_grpc.RetrievalServiceServicer, colorizer_grpc.ColorizerSe
         yield colorizer.ColorizePagesResponse(chunk=common.PictureChunk(key=key, data=data, last=True))
         digest = hashlib.sha256(data).hexdigest()
         yield colorizer.ColorizePagesResponse(result=colorizer.PageResult(page_key=key, sha256=digest))
+
+
+def late(script: Script, ask: Callable[[float], None]) -> None:
+    """Makes a call that is held, with ever longer deadlines until it reached the server; returns when it ended there.
+
+    Args:
+        script: of the server.
+        ask: makes the call, with a deadline in seconds, and returns when it was told that it is over.
+    """
+    script.hold = True
+    for seconds in DEADLINES:
+        ask(seconds)
+        if script.begun.is_set():
+            break
+    assert script.ended.wait(PATIENCE)
 
 
 @contextmanager

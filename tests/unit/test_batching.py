@@ -28,7 +28,7 @@ class Bench:
 
     def __init__(self, folder: Path, most: int, build: Callable[..., Any]) -> None:
         self.log, self.gate = folder / "log", folder / "go"
-        self.workers = WorkerPool(build, (str(self.log),), workers=1, queue=1, name="test", cancel_grace=5)
+        self.workers = WorkerPool(build, (str(self.log),), workers=1, queue=1, name="test", cancel_grace=60)
         self.pool = BatchPool(self.workers, lambda name: most)
 
     def send(self, seed: int, act: str = "", **how: Any) -> asyncio.Task[PageOutcome]:
@@ -54,7 +54,7 @@ def task(seed: int, act: str = "", backend: str = "b", **options: Any) -> PageTa
     return PageTask(backend, act.encode(), (), {}, (), palette, seed, Options(seed=seed, palette=palette, **options))
 
 
-async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 120.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "the condition did not come true in time"

@@ -14,7 +14,19 @@ from hypothesis import strategies as st
 from panelhue import errors
 from panelhue import types as t
 from panelhue.retries import Retry, Retrying
-from tests.unit.client_faults import QUICK, Asyncio, Blocking, Kind, Script, ends, hooked, pages, serving, status
+from tests.unit.client_faults import (
+    PATIENCE,
+    QUICK,
+    Asyncio,
+    Blocking,
+    Kind,
+    Script,
+    ends,
+    hooked,
+    pages,
+    serving,
+    status,
+)
 
 
 @pytest.fixture
@@ -189,8 +201,8 @@ def test_what_the_callers_iterator_raises_is_raised_as_it_is(
 def test_leaving_a_stream_early_cancels_it(kind: Kind, script: Script, target: str) -> None:
     def given() -> Iterator[t.PageFile]:
         yield from pages("a")
-        script.ended.wait(10)  # so that this side stays open
+        script.ended.wait(PATIENCE)  # so that this side stays open
 
     found = kind.all(kind.colorizer, target, lambda client: client.colorize(given()), most=1)
     assert [type(one) for one in found] == [t.Accepted]
-    assert script.ended.wait(10)
+    assert script.ended.wait(PATIENCE)

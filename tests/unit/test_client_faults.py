@@ -9,7 +9,7 @@ import pytest
 from panelhue import errors
 from panelhue import types as t
 from panelhue.retries import Retry, Retrying
-from tests.unit.client_faults import QUICK, Asyncio, Blocking, Kind, Script, hooked, serving, status
+from tests.unit.client_faults import QUICK, Asyncio, Blocking, Kind, Script, hooked, late, serving, status
 
 
 @pytest.fixture
@@ -132,10 +132,11 @@ def test_a_token_and_a_callers_name_go_along(kind: Kind, script: Script, target:
 
 
 def test_a_call_ends_at_its_deadline(kind: Kind, script: Script, target: str) -> None:
-    script.hold = True
-    with pytest.raises(errors.Timeout):
-        kind.one(kind.retrieval, target, lambda client: client.get_series("x", timeout=0.2))
-    assert script.ended.wait(10)
+    def ask(seconds: float) -> None:
+        with pytest.raises(errors.Timeout):
+            kind.one(kind.retrieval, target, lambda client: client.get_series("x", timeout=seconds))
+
+    late(script, ask)
 
 
 def test_the_clients_deadline_holds_where_a_call_names_none(kind: Kind, script: Script, target: str) -> None:

@@ -17,7 +17,19 @@ from panelhue.colorizer_client import AsyncColorizerClient, ColorizerClient
 from panelhue.maintenance_client import AsyncMaintenanceClient, MaintenanceClient
 from panelhue.retries import Retry
 from panelhue.retrieval_client import AsyncRetrievalClient, RetrievalClient
-from tests.unit.client_faults import QUICK, Asyncio, Blocking, Kind, Script, ends, pages, serving, status
+from tests.unit.client_faults import (
+    DEADLINES,
+    PATIENCE,
+    QUICK,
+    Asyncio,
+    Blocking,
+    Kind,
+    Script,
+    ends,
+    pages,
+    serving,
+    status,
+)
 
 
 @pytest.fixture
@@ -41,22 +53,22 @@ def kind(request: pytest.FixtureRequest) -> Kind:
 
 
 def test_closing_a_client_ends_its_pause(script: Script, target: str) -> None:
-    script.failures = [status("UNAVAILABLE", retry_after=25.0)]
+    script.failures = [status("UNAVAILABLE", retry_after=500.0)]
     waiting = threading.Event()
-    client = RetrievalClient(target, retry=Retry(on_retry=lambda _: waiting.set()))
+    client = RetrievalClient(target, retry=Retry(on_retry=lambda _: waiting.set(), within=None))
     caught: list[BaseException] = []
 
     def ask() -> None:
         try:
-            client.get_series("x")
+            client.get_series("x", timeout=1000.0)
         except errors.PanelhueError as error:
             caught.append(error)
 
     thread = threading.Thread(target=ask)
     thread.start()
-    assert waiting.wait(10)
+    assert waiting.wait(PATIENCE)
     client.close()
-    thread.join(10)
+    thread.join(PATIENCE)
     assert [error.reason for error in caught if isinstance(error, errors.Cancelled)] == ["CLIENT_CLOSED"]
 
 
@@ -101,11 +113,11 @@ async def test_cancelling_a_task_cancels_its_call(script: Script, target: str) -
     script.hold = True
     async with AsyncRetrievalClient(target) as client:
         task = asyncio.create_task(client.get_series("x"))
-        assert await asyncio.to_thread(script.begun.wait, 10)
+        assert await asyncio.to_thread(script.begun.wait, PATIENCE)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert await asyncio.to_thread(script.ended.wait, 10)
+        assert await asyncio.to_thread(script.ended.wait, PATIENCE)
 
 
 async def test_cancelling_a_task_cancels_its_stream(script: Script, target: str) -> None:
@@ -116,18 +128,18 @@ async def test_cancelling_a_task_cancels_its_stream(script: Script, target: str)
             return [event async for event in client.colorize(pages("a"))]
 
     task = asyncio.create_task(colour())
-    assert await asyncio.to_thread(script.begun.wait, 10)
+    assert await asyncio.to_thread(script.begun.wait, PATIENCE)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert await asyncio.to_thread(script.ended.wait, 10)
+    assert await asyncio.to_thread(script.ended.wait, PATIENCE)
 
 
 async def test_cancelling_a_task_ends_its_pause(script: Script, target: str) -> None:
-    script.failures = [status("UNAVAILABLE", retry_after=25.0)]
+    script.failures = [status("UNAVAILABLE", retry_after=500.0)]
     waiting = asyncio.Event()
-    async with AsyncRetrievalClient(target, retry=Retry(on_retry=lambda _: waiting.set())) as client:
-        task = asyncio.create_task(client.get_series("x"))
+    async with AsyncRetrievalClient(target, retry=Retry(on_retry=lambda _: waiting.set(), within=None)) as client:
+        task = asyncio.create_task(client.get_series("x", timeout=1000.0))
         await waiting.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -137,17 +149,20 @@ async def test_cancelling_a_task_ends_its_pause(script: Script, target: str) -> 
 async def test_a_timeout_of_asyncio_ends_a_call(script: Script, target: str) -> None:
     script.hold = True
     async with AsyncRetrievalClient(target) as client:
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.2):
-                await client.get_series("x")
-        assert await asyncio.to_thread(script.ended.wait, 10)
+        for seconds in DEADLINES:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await client.get_series("x")
+            if script.begun.is_set():
+                break
+        assert await asyncio.to_thread(script.ended.wait, PATIENCE)
 
 
 async def test_closing_a_client_ends_the_calls_of_other_tasks(script: Script, target: str) -> None:
     script.hold = True
     client = AsyncRetrievalClient(target)
     task = asyncio.create_task(client.get_series("x"))
-    assert await asyncio.to_thread(script.begun.wait, 10)
+    assert await asyncio.to_thread(script.begun.wait, PATIENCE)
     await client.close()
     with pytest.raises(errors.Cancelled):
         await task

@@ -53,7 +53,7 @@ def test_the_end_does_not_wait_for_an_approximate_search_to_be_built(tmp_path, m
         engine = await begun(tmp_path)
         await made(engine, "s", 2 * SEGMENT, index=IndexOptions("ivf", recall_floor=0.5))
         await engine.load_series("s", "memory")
-        assert await asyncio.to_thread(building.wait, 30)
+        assert await asyncio.to_thread(building.wait, 120)
         await engine.close()
         assert not engine._building
 
@@ -74,7 +74,7 @@ def test_the_end_does_not_wait_for_near_duplicates_to_be_found(tmp_path, monkeyp
         engine = await begun(tmp_path)
         await made(engine, "s", 3)
         search = asyncio.ensure_future(engine.find_near_duplicates("s", 0.98, 3.0))
-        assert await asyncio.to_thread(seeking.wait, 60)
+        assert await asyncio.to_thread(seeking.wait, 120)
         await engine.close()
         with pytest.raises(Unavailable) as caught:
             await search
@@ -95,7 +95,7 @@ def test_the_end_does_not_wait_for_a_pool_to_be_read(tmp_path, monkeypatch):
         await made(engine, "s", 3)
         monkeypatch.setattr(Catalog, "block", endless)
         load = asyncio.ensure_future(engine.load_series("s", "memory"))
-        assert await asyncio.to_thread(reading.wait, 30)
+        assert await asyncio.to_thread(reading.wait, 120)
         await engine.close()
         with pytest.raises(Unavailable) as caught:
             await load
@@ -115,11 +115,11 @@ def test_the_end_does_not_wait_for_a_series_that_is_held(tmp_path):
         def hold():
             with engine._catalog.replacing("s"):
                 holding.set()
-                let_go.wait(30)
+                let_go.wait(240)
 
         holder = threading.Thread(target=hold)
         holder.start()
-        assert await asyncio.to_thread(holding.wait, 30)
+        assert await asyncio.to_thread(holding.wait, 120)
         waiting = [
             asyncio.ensure_future(engine.import_references("s", "", [item])),
             asyncio.ensure_future(engine.load_series("s", "memory")),
@@ -134,7 +134,7 @@ def test_the_end_does_not_wait_for_a_series_that_is_held(tmp_path):
             assert caught.value.reason == "DRAINING"
         assert holder.is_alive()
         let_go.set()
-        holder.join(30)
+        holder.join(120)
         await engine.close()
 
     asyncio.run(work())
@@ -180,7 +180,7 @@ def test_an_office_that_closes_ends_what_its_inspectors_do(tmp_path):
         caller = threading.Thread(target=check)
         caller.start()
         office.close()
-        caller.join(30)
+        caller.join(120)
         assert told == ["DRAINING"]
         with pytest.raises(Unavailable):
             inspector.sound(catalog.folder.series / "s")

@@ -187,11 +187,19 @@ def test_a_migration_ends_with_the_vectors_that_its_embedder_gives(tmp_path, mon
             options = SearchOptions(3)
             await engine.retrieve("s", Page(picture(2)), options)  # in memory
             old = (await engine.get_series("s")).series.space
+            switch, go_on = engine._switch, asyncio.Event()
+
+            async def held(*target):
+                await go_on.wait()
+                return await switch(*target)
+
+            engine._switch = held
             migration, total = await engine.migrate_series("s", "wide")
             assert (migration.embedder, total) == ("wide", 5)
             with pytest.raises(FailedState) as caught:
                 await engine.migrate_series("s", "wide")
             assert caught.value.reason == "MIGRATION_UNDER_WAY"
+            go_on.set()
             while (await engine.get_series("s")).series.migration is not None:
                 await engine.retrieve("s", Page(picture(2)), options)  # never fails, whatever the space
             found = await engine.retrieve("s", Page(picture(2)), options)
@@ -228,7 +236,7 @@ def test_a_migration_under_steady_additions_reads_the_pool_once(tmp_path, monkey
                 if late:  # one more is there at each of the first attempts
                     n = late.pop(0)
                     added = asyncio.run_coroutine_threadsafe(engine._embedding.reference(series, picture(n)), loop)
-                    engine._catalog.add("s", Draft(chapter=n), picture(n), added.result(60)[0])
+                    engine._catalog.add("s", Draft(chapter=n), picture(n), added.result(120)[0])
                 return real_switch(self, *args)
 
             await engine.create_series(SeriesDraft(id="s", embedder="structure"))
@@ -310,7 +318,7 @@ def test_a_cancelled_migration_leaves_the_series_as_it_was(tmp_path):
             await engine.create_series(SeriesDraft(id="s"))
             await engine.add("s", Draft(), picture(0))
             before = (await engine.get_series("s")).series
-            engine._switch = lambda *_: asyncio.sleep(60)  # it never gets that far
+            engine._switch = lambda *_: asyncio.sleep(3600)  # it never gets that far
             await engine.migrate_series("s", "wide")
             await engine.cancel_migration("s")
             after = (await engine.get_series("s")).series
@@ -344,17 +352,17 @@ def test_series_that_are_held_up_hold_no_other_one_up(tmp_path, leaving):
                 for pool in pools[:2]:
                     loads.enter_context(pool._lock)  # as a load does, of which there are two at a time
                 waiting = [asyncio.ensure_future(change(name)) for name in slow[:2] * 20]
-                await asyncio.wait_for(change("other"), 30)
+                await asyncio.wait_for(change("other"), 120)
                 for name in slow:  # as compactions do
                     await asyncio.to_thread(held.enter_context, engine._catalog.replacing(name))
                 waiting += [*reads(), asyncio.ensure_future(change(slow[2]))]
-                await asyncio.wait_for(change("other"), 30)
+                await asyncio.wait_for(change("other"), 120)
                 for one in waiting if leaving else ():
                     one.cancel()
                 more = reads()
-                await asyncio.wait_for(change("other"), 30)
+                await asyncio.wait_for(change("other"), 120)
                 assert not any(one.done() and not one.cancelled() for one in (*waiting, *more))
-            results = await asyncio.wait_for(asyncio.gather(*waiting, *more, return_exceptions=True), 60)
+            results = await asyncio.wait_for(asyncio.gather(*waiting, *more, return_exceptions=True), 120)
             errors = [one for one in results if isinstance(one, Exception)]
             assert not errors
             assert sum(isinstance(one, asyncio.CancelledError) for one in results) == 101 * leaving
@@ -391,7 +399,7 @@ def test_series_that_are_held_keep_no_other_one_from_being_loaded(tmp_path):
                 for name in "abc":
                     await asyncio.to_thread(held.enter_context, engine._catalog.replacing(name))
                 waiting = [asyncio.ensure_future(engine.load_series(name, "memory")) for name in "abc"]
-                loaded = await asyncio.wait_for(engine.load_series("other", "memory"), 30)
+                loaded = await asyncio.wait_for(engine.load_series("other", "memory"), 120)
                 assert loaded.tier == "memory"
                 assert not any(one.done() for one in waiting)
             assert {one.tier for one in await asyncio.gather(*waiting)} == {"memory"}
@@ -405,7 +413,7 @@ def test_a_folder_that_is_removed_slowly_holds_no_other_series_up(tmp_path, monk
 
     def slow(self, series_id):
         begun.set()
-        assert go_on.wait(30)
+        assert go_on.wait(240)
         real(self, series_id)
 
     catalog = filled(tmp_path / "data", 3)
@@ -413,17 +421,17 @@ def test_a_folder_that_is_removed_slowly_holds_no_other_series_up(tmp_path, monk
     monkeypatch.setattr(DataFolder, "discard", slow)
     remover = threading.Thread(target=catalog.delete, args=("s", lambda _: None))
     remover.start()
-    assert begun.wait(30)
+    assert begun.wait(120)
     try:
         reader = threading.Thread(target=catalog.known, args=("other",))
         reader.start()
-        reader.join(20)
+        reader.join(120)
         assert not reader.is_alive()
         assert "s" not in catalog.ids()
         with pytest.raises(AlreadyExists):
             catalog.create(series("s"))
     finally:
         go_on.set()
-        remover.join(30)
+        remover.join(120)
     assert catalog.create(series("s")).pool.references == 0
     catalog.close()

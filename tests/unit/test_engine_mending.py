@@ -23,7 +23,10 @@ from serving.errors import FailedState, Overloaded, Unavailable
 from tests.unit.pool_drawings import as_jpeg, page, pool
 from tests.unit.pools import add, id_of, picture, prepared
 from tests.unit.pools import filled as filled_pool
+from tests.unit.test_engine_rounds import no_other_rounds
 from tests.unit.test_engine_upkeep import SEGMENT, grown, hits, made, opened, queries
+
+quiet = no_other_rounds  # a fixture: what the engine does by itself would come between the steps of a test
 
 
 def found_ids(found: list[tuple]) -> set[str]:
@@ -281,9 +284,9 @@ def test_what_waited_while_its_series_was_replaced_is_refused_and_writes_nothing
     with catalog.replacing("s"):
         thread = threading.Thread(target=work)
         thread.start()
-        assert asked.wait(20)
+        assert asked.wait(120)
         waited.replaced()
-    thread.join(20)
+    thread.join(120)
     assert refused == ["SERIES_BUSY"]
     assert catalog.view("s").pool == before
     catalog.close()

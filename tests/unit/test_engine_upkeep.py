@@ -67,7 +67,7 @@ async def hits(engine: Engine, series_id: str, options: SearchOptions) -> list[t
 
 
 async def until(condition) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while not await condition():
             await asyncio.sleep(0.01)
 

@@ -30,7 +30,7 @@ def test_an_error_comes_in_its_turn(hands: Hands) -> None:
 
 
 def test_several_work_at_the_same_time() -> None:
-    both = threading.Barrier(2, timeout=30)
+    both = threading.Barrier(2, timeout=120)
     made = Hands(2)
     assert sorted(made.each(lambda _: both.wait(), range(2))) == [0, 1]
     made.close()
@@ -43,7 +43,7 @@ def test_whoever_leaves_early_leaves_nothing_running() -> None:
     def work(n: int) -> int:
         begun.append(n)
         if n:
-            gate.wait(30)
+            gate.wait(120)
         done.append(n)
         return n
 

@@ -248,7 +248,7 @@ def test_an_index_is_made_anew_where_there_is_no_room_for_two_of_it(tmp_path):
             await made(engine, "small", 20)
             size = await size_of(engine, "large")
         async with opened(tmp_path, index_bytes=size + size // 2) as engine:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(120):
                 assert (await engine.reindex_series("large")).rows == 300
                 assert len((await engine.search("small", query(), SearchOptions(3))).hits) == 3
                 await engine.compact_series("large")
@@ -264,7 +264,7 @@ def test_two_indexes_made_anew_do_not_wait_for_each_other(tmp_path):
                 await made(engine, name, 300)
             size = await size_of(engine, "one")
         async with opened(tmp_path, index_bytes=2 * size + size // 2) as engine:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(120):
                 done = await asyncio.gather(*(engine.reindex_series(name) for name in ("one", "other")))
             assert [one.rows for one in done] == [300, 300]
 

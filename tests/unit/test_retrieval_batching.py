@@ -22,7 +22,7 @@ class Bench:
 
     def __init__(self, folder: Path, most: int) -> None:
         self.log, self.gate = folder / "log", folder / "go"
-        self.pool = WorkerPool(build, (str(self.log),), workers=1, queue=1, name="test", cancel_grace=5)
+        self.pool = WorkerPool(build, (str(self.log),), workers=1, queue=1, name="test", cancel_grace=60)
         self.batching = Batching(self.pool, lambda name: 1 if name == "single" else most, 60.0)
 
     def send(self, number: int, act: str = "", embedder: str = "e", kind: str = "page") -> asyncio.Task[WorkDone]:
@@ -39,7 +39,7 @@ class Bench:
         return self.log.read_text().splitlines() if self.log.exists() else []
 
 
-async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 120.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "the condition did not come true in time"

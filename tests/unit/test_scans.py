@@ -31,7 +31,7 @@ class Gate:
     def find(self, queries, options, executor, helpers):
         self.asked.append((queries[:, 0].tolist(), options, executor is not None))
         self.started.release()
-        self.open.wait(20)
+        self.open.wait(120)
         if self.fails:
             raise Conflict("gone", reason="POOL_CHANGED")
         hit = REFERENCE, Box(0, 0, 1, 1)

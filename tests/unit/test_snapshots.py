@@ -138,7 +138,7 @@ def test_a_full_disk_is_told_and_nothing_is_left_of_it(catalog, snapshots, call)
     snapshots.create("s", "one")
     catalog.close()
     arguments = [sys.executable, "-c", FULL_DISK, str(catalog.folder.path), call]
-    done = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=240, check=False)
     assert done.stdout == "told\n", done.stderr
 
 

@@ -151,9 +151,9 @@ def test_others_wait_while_a_folder_is_held(catalog):
     reader = threading.Thread(target=read)
     with catalog.replacing("s"):
         reader.start()
-        started.wait(10)
+        started.wait(120)
         assert found == []
-    reader.join(10)
+    reader.join(120)
     assert found == [b"a"]
 
 
@@ -164,7 +164,7 @@ def test_a_folder_is_held_once_its_users_have_left(catalog):
     def use() -> None:
         def work(reference):
             inside.set()
-            leave.wait(10)
+            leave.wait(120)
             order.append("user")
             return reference
 
@@ -172,11 +172,11 @@ def test_a_folder_is_held_once_its_users_have_left(catalog):
 
     user = threading.Thread(target=use)
     user.start()
-    inside.wait(10)
+    inside.wait(120)
     threading.Timer(0.05, leave.set).start()
     with catalog.replacing("s"):
         order.append("holder")
-    user.join(10)
+    user.join(120)
     assert order == ["user", "holder"]
 
 
@@ -238,15 +238,16 @@ def remove_it(catalog: Catalog) -> None:
 
 @pytest.mark.parametrize("change", [replace_it, remove_it])
 def test_a_series_that_is_checked_serves_while_somebody_waits_to_change_it(catalog, monkeypatch, change):
+    monkeypatch.setattr("retrieval.shelf.SHORT_PATIENCE", 60.0)
     begun = waiting(catalog, monkeypatch)
     with ThreadPoolExecutor(2) as threads:
         with catalog.holding("s"):
             changing = threads.submit(change, catalog)
-            assert begun.wait(30)
+            assert begun.wait(120)
             begun.clear()
-            assert threads.submit(catalog.references, "s").result(30) is not None
+            assert threads.submit(catalog.references, "s").result(120) is not None
             assert not begun.is_set()  # nobody was made to wait
-        changing.result(30)
+        changing.result(120)
 
 
 def test_a_series_that_was_removed_while_somebody_waited_to_replace_it_is_gone(catalog, monkeypatch):
@@ -254,12 +255,12 @@ def test_a_series_that_was_removed_while_somebody_waited_to_replace_it_is_gone(c
     with ThreadPoolExecutor(2) as threads:
         with catalog.replacing("s"):
             replacing = threads.submit(replace_it, catalog)
-            assert begun.wait(30)
+            assert begun.wait(120)
             begun.clear()
             removing = threads.submit(remove_it, catalog)
-            assert begun.wait(30)
-        removing.result(30)
-        error = replacing.exception(30)
+            assert begun.wait(120)
+        removing.result(120)
+        error = replacing.exception(120)
     assert error is None or isinstance(error, NotFound)
     assert not catalog.taken("s")
     assert not (catalog.folder.series / "s").exists()

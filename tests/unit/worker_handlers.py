@@ -27,7 +27,7 @@ def obey(request: Any, context: WorkerContext) -> object:
             time.sleep(0.002)
     elif act == "deaf":
         context.emit("began")
-        time.sleep(60)
+        time.sleep(600)
     elif act == "die":
         os.kill(os.getpid(), signal.SIGKILL)
     elif act == "emit":
@@ -60,7 +60,7 @@ def build_killed(log: str, times: int) -> Callable[[Any, WorkerContext], object]
 
 
 def build_slow() -> Callable[[Any, WorkerContext], object]:
-    time.sleep(60)
+    time.sleep(600)
     return obey
 
 

@@ -17,7 +17,8 @@ from serving.errors import FailedState, InvalidInput
 class Probe:
     """Paints the page in one colour: that of the first hint, else of the palette, else made of the seed.
 
-    Parameters: seconds (of a step), trace (a file that gets a line at every step), fault (what goes wrong).
+    Parameters: seconds (of a step), trace (a file that gets a line at every step), fault (what goes wrong), go (a file;
+    each step lasts until it is there).
     """
 
     def colorize(self, jobs: Sequence[Job]) -> Iterator[Result]:
@@ -29,6 +30,9 @@ class Probe:
         for step in range(1, steps + 1):
             _note(job, f"step {step}")
             time.sleep(float(job.parameters.get("seconds", "0")))
+            while "go" in job.parameters and not Path(job.parameters["go"]).exists():
+                job.progress(step - 1, steps)
+                time.sleep(0.02)
             self._fault(job)
             job.progress(step, steps)
             if job.preview:
@@ -138,7 +142,7 @@ def _card(name: str, **changes: object) -> Card:
         "code_licence": "Apache-2.0",
         "weights_licence": "CC0-1.0",
         "weights_sha256": {"weights.bin": "00" * 32},
-        "parameters": {"seconds": "Of a step.", "trace": "A file.", "fault": "What goes wrong."},
+        "parameters": dict.fromkeys(("seconds", "trace", "fault", "go"), "As it says."),
         **changes,
     }
     return Card(**facts)  # type: ignore[arg-type]

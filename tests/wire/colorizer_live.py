@@ -28,7 +28,7 @@ def connected(server: RunningServer) -> pb_grpc.ColorizerServiceStub:
     return pb_grpc.ColorizerServiceStub(grpc.insecure_channel(server.address))
 
 
-def wait_until(condition: Callable[[], bool], what: str, seconds: float = 20) -> None:
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
@@ -45,7 +45,7 @@ class Live:
     def __init__(self, stub: pb_grpc.ColorizerServiceStub, **fields: object) -> None:
         self._out: queue.SimpleQueue[pb.ColorizePagesRequest | None] = queue.SimpleQueue()
         self.answers = Answers()
-        self.call = stub.ColorizePages(iter(self._out.get, None), timeout=120)
+        self.call = stub.ColorizePages(iter(self._out.get, None), timeout=400)
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
         self.send([options(**fields)])
@@ -66,14 +66,14 @@ class Live:
         return self.join()
 
     def join(self) -> Answers:
-        self._thread.join(60)
+        self._thread.join(240)
         assert not self._thread.is_alive(), "the stream did not end"
         self._out.put(None)
         return self.answers
 
 
 def busy_with(stub: pb_grpc.ColorizerServiceStub, trace: Path, steps: int = 1000, **fields: object) -> Live:
-    live = Live(stub, steps=steps, parameters={"seconds": "0.02", "trace": str(trace)}, **fields)
+    live = Live(stub, steps=steps, parameters={"seconds": "0.05", "trace": str(trace)}, **fields)
     live.send(page("busy"))
     wait_until(lambda: bool(lines_of(trace)), "the page to be worked on")
     return live

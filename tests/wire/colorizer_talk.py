@@ -139,7 +139,7 @@ def converse(stub: pb_grpc.ColorizerServiceStub, requests: Iterable[pb.ColorizeP
     """Sends everything and reads to the end; a failed stream's status is kept beside what came before it."""
     answers = Answers()
     try:
-        for message in stub.ColorizePages(iter(requests), timeout=120):
+        for message in stub.ColorizePages(iter(requests), timeout=400):
             answers.take(message)
     except grpc.RpcError as error:
         answers.status = error

@@ -9,18 +9,39 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from typer.testing import CliRunner
 
 from examples.made_up_series import write_series
-from panelhue.cli import app
+from panelhue import checkup
+from panelhue.cli import app, completion
 
-START_SECONDS = 120.0
-RUN_SECONDS = 120.0
+START_SECONDS = 240.0
+RUN_SECONDS = 240.0
+END_SECONDS = 120.0
+
+
+@contextmanager
+def heeding_interrupts() -> Iterator[None]:
+    """What is started in the block is ended by Ctrl-C.
+
+    A shell starts background jobs with SIGINT ignored, and children inherit that. Not by preexec_fn: its fork copies a
+    process whose gRPC threads may hold locks just then, which nobody would ever open in the child.
+    """
+    ignoring = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    if ignoring:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        if ignoring:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @dataclass(frozen=True)
@@ -29,16 +50,15 @@ class Command:
 
     environment: dict[str, str]
 
-    def start(self, *arguments: object) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "panelhue", *map(str, arguments)],
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            # A shell starts background jobs with SIGINT ignored, and children inherit that; Ctrl-C is tested here.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )
+    def start(self, *arguments: object, program: tuple[str, ...] = ("-m", "panelhue")) -> subprocess.Popen[str]:
+        with heeding_interrupts():
+            return subprocess.Popen(
+                [sys.executable, *program, *map(str, arguments)],
+                env=self.environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
 
     def run(self, *arguments: object) -> subprocess.CompletedProcess[str]:
         with self.start(*arguments) as process:
@@ -66,14 +86,53 @@ class Inside(Command):
         return subprocess.CompletedProcess(given, done.exit_code, done.stdout, done.stderr)
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a person would not wait for, on a machine that has other things to do."""
+    monkeypatch.setattr(checkup, "ANSWER_SECONDS", RUN_SECONDS)
+    monkeypatch.setattr(completion, "SECONDS", RUN_SECONDS)
+
+
 def wait_for(path: Path, process: subprocess.Popen[str], text: str = "") -> str:
     """The text of a file once it is there and holds `text`."""
     until = time.monotonic() + START_SECONDS
-    while not path.exists() or text not in path.read_text():
-        assert process.poll() is None, f"the process ended: {process.communicate()}"
+    while True:
+        ended = process.poll() is not None  # before: what it wrote at its end counts
+        if path.exists() and text in (found := path.read_text()):
+            return found
+        assert not ended, f"the process ended: {process.communicate()}"
         assert time.monotonic() < until, f"{path} did not come"
         time.sleep(0.02)
-    return path.read_text()
+
+
+HELD = """
+import os, signal
+from panelhue.journal import Journal
+finish = Journal.finish
+def finish_and_stop(self, done):
+    finish(self, done)
+    Journal.finish = finish
+    os.kill(os.getpid(), signal.SIGSTOP)
+Journal.finish = finish_and_stop
+from panelhue import checkup
+from panelhue.cli import app, completion
+app(prog_name="panelhue")
+"""
+"""The command, in a process that stops when its first page is recorded: a signal comes midway, however late."""
+
+
+def stopped_midway(command: Command, number: signal.Signals, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """A run that got a signal when its first page was recorded, and no other was."""
+    process = command.start(*arguments, program=("-c", HELD))
+    until = time.monotonic() + START_SECONDS
+    while (state := psutil.Process(process.pid).status()) != psutil.STATUS_STOPPED:
+        assert state != psutil.STATUS_ZOMBIE, f"the process ended: {process.communicate()}"
+        assert time.monotonic() < until, "no page was finished"
+        time.sleep(0.02)
+    process.send_signal(number)
+    process.send_signal(signal.SIGCONT)
+    out, err = process.communicate(timeout=RUN_SECONDS)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
 def up(folder: Path) -> tuple[subprocess.Popen[str], dict[str, Any]]:
@@ -108,7 +167,7 @@ def panelhue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
         )
     finally:
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0, (folder / "up.log").read_text()[-4000:]
+        assert process.wait(END_SECONDS) == 0, (folder / "up.log").read_text()[-4000:]
 
 
 @pytest.fixture(scope="module")

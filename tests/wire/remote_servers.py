@@ -16,7 +16,9 @@ FOREIGN = [sys.executable, "-m", "tests.wire.foreign_backend"]
 
 def says(server: RunningServer, event: str, backend: str = "") -> list[dict[str, object]]:
     """The lines of that event in the server's log, of one back-end or of all."""
-    lines = (json.loads(line) for line in server.log.read_text().splitlines() if line.startswith("{"))
+    text = server.log.read_text()
+    whole = text[: text.rfind("\n") + 1]  # the last line may be half-written just now
+    lines = (json.loads(line) for line in whole.splitlines() if line.startswith("{"))
     return [line for line in lines if line["event"] == event and backend in ("", line.get("backend"))]
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from panelhue import errors
-from tests.wire.conftest import RunningServer
+from tests.wire.conftest import ROOT, RunningServer
 from tests.wire.pools import clients, found, ids_of, imported, made, pool_of, rows
 
 
@@ -41,15 +43,39 @@ def test_a_server_starts_on_a_backup(both, place, start_retrieval):
         imported(copies, "backed-up", [made(20)])
 
 
-def test_a_backup_that_is_left_early_leaves_nothing(both, place):
-    pools, upkeep = both
-    for n in range(2):
-        pool_of(pools, f"left-{n}", [made(n)])
-    steps = upkeep.back_up("left")
-    next(steps)
-    steps.close()
-    list(upkeep.back_up("after"))  # which waits for the end of the one before, or goes beside it
-    assert not (place / "backups" / "left").exists()
+HELD = """
+import json, os, sys, time
+if any("retrieval.inspection" in word for word in sys.orig_argv):
+    sys.path[:] = json.loads(sys.orig_argv[-1])
+    from retrieval import inspection
+    copy = inspection._copy
+    def held(command):
+        while command["copy"].endswith("last") and os.path.exists({hold!r}):
+            time.sleep(0.01)
+        return copy(command)
+    inspection._copy = held
+"""
+"""What Python runs first in the process that copies: it does not go on to the series "last" while there is a file."""
+
+
+def test_a_backup_that_is_left_early_leaves_nothing(start_retrieval, tmp_path):
+    hold = tmp_path / "hold"
+    (tmp_path / "hook").mkdir()
+    (tmp_path / "hook" / "sitecustomize.py").write_text(HELD.format(hold=str(hold)))
+    path = os.pathsep.join(map(str, (tmp_path / "hook", ROOT, ROOT / "clients" / "python")))
+    server = start_retrieval("--set", f"backup_dir={tmp_path / 'backups'}", environment={"PYTHONPATH": path})
+    with clients(server.address) as (pools, upkeep):
+        for name in ("first", "last"):
+            pool_of(pools, name, [made(1)])
+        hold.touch()
+        steps = upkeep.back_up("left")
+        assert next(steps).series == "first"
+        steps.close()
+        list(upkeep.list_snapshots())  # on the same connection: once it is answered, the server has heard of the end
+        hold.unlink()
+        list(upkeep.back_up("after"))  # which waits for the end of the one before, or goes beside it
+    assert (tmp_path / "backups" / "after").exists()
+    assert not (tmp_path / "backups" / "left").exists()
 
 
 def test_a_server_without_a_backup_folder_makes_none(retrieval_server):

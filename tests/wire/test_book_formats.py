@@ -21,8 +21,8 @@ from panelhue.journal import read_run
 from tests.book_files import jpeg_image, picture_file, picture_pdf, pixels_of, rar, seven_zip, write_epub
 from tests.unit.test_colorizer_chroma import blended_as_color, over
 from tests.wire import command_line
-from tests.wire.command_line import Command
-from tests.wire.test_resume import finished, stopped_midway
+from tests.wire.command_line import Command, stopped_midway
+from tests.wire.test_resume import finished
 
 panelhue, comic = command_line.panelhue, command_line.comic  # fixtures
 
@@ -110,10 +110,7 @@ def test_a_pdf_that_was_stopped_midway_ends_with_the_same_bytes(
     whole, killed = tmp_path / "whole.pdf", tmp_path / "killed.pdf"
     panelhue("colorize", *run, "-o", whole)
     folder = tmp_path / ".panelhue" / "killed.pdf"
-    process = panelhue.start("colorize", *run, "-o", killed)
-    command_line.wait_for(folder / "journal.jsonl", process, '"event":"finished"')
-    process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=command_line.RUN_SECONDS)
+    stopped_midway(panelhue, signal.SIGKILL, "colorize", *run, "-o", killed)
     before = (folder / "journal.jsonl").read_text().count('"event":"finished"')
     assert not killed.exists()
     assert panelhue.json("colorize", *run, "-o", killed)["kept"] == before
@@ -137,7 +134,7 @@ def test_split_spreads_that_were_stopped_midway_end_with_the_same_bytes(
     run = (book, "-s", series, "--no-sheet", "--spreads", "split")
     whole, killed = tmp_path / "whole.cbz", tmp_path / "killed.cbz"
     report = panelhue.json("colorize", *run, "-o", whole)
-    stopped_midway(panelhue, signal.SIGKILL, killed, *run)
+    stopped_midway(panelhue, signal.SIGKILL, "colorize", *run, "-o", killed)
     assert 0 < len(finished(killed)) < 3
     panelhue("colorize", *run, "-o", killed)
     assert killed.read_bytes() == whole.read_bytes()

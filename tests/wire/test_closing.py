@@ -9,10 +9,11 @@ import threading
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from panelhue import errors
-from tests.wire.conftest import RunningServer
+from tests.wire.conftest import ROOT, RunningServer
 from tests.wire.pools import clients, ids_of, made, pool_of
 
 WORK = {
@@ -23,6 +24,14 @@ WORK = {
 }
 
 
+STOPPED = """
+import os, signal, sys
+if any("retrieval.inspection" in word for word in sys.orig_argv):
+    os.kill(os.getpid(), signal.SIGSTOP)
+"""
+"""What Python runs first in every process of the server: the one that checks and copies stops before it has begun."""
+
+
 def children_of(process: int) -> list[int]:
     """The processes that any of its threads has started."""
     found = Path(f"/proc/{process}/task").glob("*/children")
@@ -30,13 +39,13 @@ def children_of(process: int) -> list[int]:
 
 
 def inspector_of(server: RunningServer) -> int:
-    """The process that checks and copies for the server; stopped, so that it would never end by itself."""
-    deadline = time.monotonic() + 60
+    """The process that checks and copies for the server, once it has stopped; it would never end by itself."""
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         for child in children_of(server.process.pid):
-            with contextlib.suppress(FileNotFoundError):
-                if b"retrieval.inspection" in Path(f"/proc/{child}/cmdline").read_bytes():
-                    os.kill(child, signal.SIGSTOP)
+            with contextlib.suppress(psutil.Error):
+                process = psutil.Process(child)
+                if "retrieval.inspection" in " ".join(process.cmdline()) and process.status() == psutil.STATUS_STOPPED:
                     return child
         time.sleep(0.002)
     raise AssertionError("there is none")
@@ -45,7 +54,10 @@ def inspector_of(server: RunningServer) -> int:
 @pytest.mark.parametrize("kind", WORK)
 def test_a_server_ends_in_the_middle_of_long_work(start_retrieval, tmp_path, kind):
     flags = ("--embedder", "vectors", "--set", "drain_seconds=0.1", "--set", f"backup_dir={tmp_path / 'backups'}")
-    server, told = start_retrieval(*flags), []
+    (tmp_path / "hook").mkdir()
+    (tmp_path / "hook" / "sitecustomize.py").write_text(STOPPED)
+    path = os.pathsep.join(map(str, (tmp_path / "hook", ROOT, ROOT / "clients" / "python")))
+    server, told = start_retrieval(*flags, environment={"PYTHONPATH": path}), []
     with clients(server.address) as (pools, upkeep):
         ids = pool_of(pools, "s", [made(n) for n in range(3)])
 
@@ -64,7 +76,7 @@ def test_a_server_ends_in_the_middle_of_long_work(start_retrieval, tmp_path, kin
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)  # it would stay for ever
-        caller.join(60)
+        caller.join(120)
     assert isinstance(told[0], errors.ServerError)
     assert 'File "/' not in server.log.read_text()  # no traceback; gRPC itself may tell of a call it has cancelled
     data = tmp_path / "data"

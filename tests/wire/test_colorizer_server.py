@@ -44,7 +44,7 @@ def test_a_card_comes_whole(stub):
     assert list(card.inputs) == ["references", "hints", "palette", "seed", "steps", "preview"]
     assert (card.code_licence, card.weights_licence) == ("Apache-2.0", "CC0-1.0")
     assert dict(card.weights_sha256) == {"weights.bin": "00" * 32}
-    assert set(card.parameters) == {"seconds", "trace", "fault"}
+    assert set(card.parameters) == {"seconds", "trace", "fault", "go"}
     assert card.available
     assert not card.unavailable_reason
 
@@ -103,7 +103,7 @@ def test_settings_are_printed_at_start(colorizer_server):
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "panelhue", "colorizer-server", *arguments], capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "panelhue", "colorizer-server", *arguments], capture_output=True, text=True, timeout=240
     )
 
 

@@ -175,7 +175,7 @@ def test_a_refusal_that_comes_while_the_page_is_still_sent_keeps_its_cause(retri
 
     async def cause(source: ContextSource) -> str:
         with pytest.raises(NotFound) as refused:
-            await source.fetch(SeriesQuery("nowhere"), bytes(300_000), timeout=30.0)
+            await source.fetch(SeriesQuery("nowhere"), bytes(300_000), timeout=240.0)
         return str(refused.value.metadata["cause"])
 
     assert asyncio.run(causes()) == {"NO_SUCH_SERIES"}

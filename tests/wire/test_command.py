@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 from panelhue.cli import app, group
 from tests.wire import command_line
-from tests.wire.command_line import Command, up, wait_for
+from tests.wire.command_line import END_SECONDS, Command, up, wait_for
 
 panelhue, comic = command_line.panelhue, command_line.comic  # fixtures
 
@@ -342,7 +342,7 @@ def test_up_ends_both_servers_when_one_dies(tmp_path: Path) -> None:
     log = tmp_path / "up.log"
     pid = int(re.findall(r"retrieval │ .*\bpid=(\d+)", wait_for(log, process, "ready; Ctrl-C"))[0])
     subprocess.run(["kill", "-KILL", str(pid)], check=True)
-    assert process.wait(60) == 128 + signal.SIGKILL
+    assert process.wait(END_SECONDS) == 128 + signal.SIGKILL
     assert "retrieval server ended (signal SIGKILL)" in log.read_text()
     assert called("backends", "--colorizer", found["colorizer"])[0] == 3
 

@@ -31,6 +31,9 @@ from tests.wire.command_line import Command
 from tests.wire.conftest import Starter
 
 servers, panelhue, comic = command_line.panelhue, command_line.inside, command_line.comic  # fixtures
+patient = command_line.patient  # likewise
+
+pytestmark = pytest.mark.usefixtures("patient")
 
 NOBODY = ("--retrieval", "127.0.0.1:1", "--colorizer", "127.0.0.1:1")
 
@@ -84,7 +87,7 @@ def test_the_command_itself_imports_no_servers_code() -> None:
         "try:\n    app()\nexcept SystemExit:\n    pass\n"
         "print([name for name in ('retrieval', 'colorizer', 'serving', 'faiss', 'torch') if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=240)
     assert done.stdout.splitlines()[-1] == "[]"
 
 

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
 import zipfile
@@ -17,7 +18,7 @@ from PIL import Image
 
 from panelhue.journal import Journal
 from tests.wire import command_line
-from tests.wire.command_line import RUN_SECONDS, Command, wait_for
+from tests.wire.command_line import RUN_SECONDS, Command, stopped_midway
 
 servers, panelhue = command_line.panelhue, command_line.inside  # fixtures
 comic, series = command_line.comic, command_line.series  # likewise
@@ -244,7 +245,7 @@ def test_without_a_terminal_nothing_is_approved(panelhue: Command, finished: str
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=240,
     )
     assert "--approve" in told.stderr
     assert said(panelhue, tmp_path / "out.cbz")["p01.png"] == ("open", False)
@@ -258,14 +259,9 @@ def test_a_review_of_nothing_is_wrong_usage(panelhue: Command, tmp_path: Path) -
 def test_a_stopped_run_says_how_to_go_on(
     panelhue: Command, comic: Path, series: str, tmp_path: Path, number: str
 ) -> None:
-    import signal
-
     arguments = ("colorize", comic / "grey" / "ch02", "-s", series, "--no-sheet", "-o", tmp_path / "out")
-    process = panelhue.start(*arguments)
-    wait_for(tmp_path / "out" / ".panelhue" / "journal.jsonl", process, '"event":"finished"')
-    process.send_signal(signal.Signals[f"SIG{number}"])
-    out, err = process.communicate(timeout=RUN_SECONDS)
-    assert (process.returncode, out, "the same command goes on" in err) == (130, "", True)
+    done = stopped_midway(panelhue, signal.Signals[f"SIG{number}"], *arguments)
+    assert (done.returncode, done.stdout, "the same command goes on" in done.stderr) == (130, "", True)
     assert not list(tmp_path.rglob("*.draft"))
 
 

@@ -24,7 +24,9 @@ from tests.wire import command_line
 from tests.wire.command_line import Command, Inside
 from tests.wire.conftest import RunningServer
 
-comic = command_line.comic  # fixture
+comic, patient = command_line.comic, command_line.patient  # fixtures
+
+pytestmark = pytest.mark.usefixtures("patient")
 TOKEN = "open sesame"
 VARIABLE = "PANELHUE_COLORIZER_TOKEN"
 

@@ -16,10 +16,10 @@ TOKEN = "open sesame"
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "panelhue", "conformance", "--seconds", "20", *arguments],
+        [sys.executable, "-m", "panelhue", "conformance", "--seconds", "120", *arguments],
         capture_output=True,
         text=True,
-        timeout=240,  # a core may be shared
+        timeout=400,  # a core may be shared
     )
 
 

@@ -145,7 +145,7 @@ def test_a_prefetched_series_comes_by_itself(both):
     pool_of(pools, "prefetched", [made(n) for n in range(20)])
     upkeep.unload_series("prefetched")
     upkeep.load_series("prefetched", prefetch=True)
-    until = time.monotonic() + 30
+    until = time.monotonic() + 120
     while not pools.stats("prefetched").loaded:
         assert time.monotonic() < until
 

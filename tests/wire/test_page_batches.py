@@ -21,7 +21,7 @@ from tests.wire.conftest import RunningServer, Starter, probe_settings
 from tests.wire.remote_servers import child_of
 
 BACKENDS = [f"tests.wire.colorizer_backends:{name}" for name in ("TOGETHER", "TOGETHER_OWN")]
-SETTINGS: dict[str, object] = {"extra_backends": BACKENDS, "default_backend": "together"}
+SETTINGS: dict[str, object] = {"extra_backends": BACKENDS, "default_backend": "together", "cancel_seconds": 240}
 
 
 @pytest.fixture(scope="module")
@@ -192,14 +192,15 @@ def test_when_all_streams_of_a_batch_are_gone_it_stops_within_a_step(server, tmp
 
 
 def test_a_page_that_is_out_of_time_leaves_the_others_of_its_batch(server, tmp_path):
-    queue = Queue(server, tmp_path)
-    slow = {"steps": 20, "parameters": {"seconds": "0.05"}}
-    lives = [queue.stream(**slow), queue.stream(page_timeout=Duration(nanos=200_000_000), **slow)]
+    queue, later = Queue(server, tmp_path), tmp_path / "later"
+    held = {"go": str(later)}
+    lives = [queue.stream(held), queue.stream(held, page_timeout=Duration(nanos=200_000_000))]
     for number, live in enumerate(lives, 1):
         live.send(page("p", seed=number))
         queue.wait_in_line(live, "p")
     queue.go()
     assert lives[1].finish().pages["p"].reason == "PAGE_TIMEOUT"
+    later.touch()
     assert red_of(lives[0].finish(), "p") == 1
     assert queue.calls == [[0], [1, 2]]
 

@@ -46,7 +46,7 @@ class Service:
             request_serializer=lambda m: m.SerializeToString(),
             response_deserializer=reply.FromString,
         )
-        return stub(requests if rpc.client_streaming else requests[0], timeout=120)
+        return stub(requests if rpc.client_streaming else requests[0], timeout=240)
 
 
 def chunks(key, data):
@@ -122,7 +122,7 @@ def play(retrieval: str, colorizer: str, tmp_path: Path) -> None:
     (tmp_path / "grey.png").write_bytes(png(grey))
     files = [str(tmp_path / name) for name in ("colour.png", "grey.png", "out.png")]
     caller = [sys.executable, "-I", "-c", CALLER, retrieval, colorizer, *files]
-    done = subprocess.run(caller, cwd=tmp_path, capture_output=True, text=True, timeout=180)
+    done = subprocess.run(caller, cwd=tmp_path, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr
     result = np.asarray(Image.open(tmp_path / "out.png").convert("RGB"))
     assert result.shape == colour.shape

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.wire import command_line
-from tests.wire.command_line import RUN_SECONDS, Command, wait_for
+from tests.wire.command_line import Command, stopped_midway
 
 panelhue, comic = command_line.panelhue, command_line.comic  # fixtures
 
@@ -24,17 +23,6 @@ def journal_of(output: Path) -> Path:
 def finished(output: Path) -> list[str]:
     lines = [json.loads(line) for line in journal_of(output).read_text().splitlines() if line.endswith("}")]
     return [line["page"]["page"] for line in lines if line["event"] == "finished"]
-
-
-def stopped_midway(
-    panelhue: Command, number: signal.Signals, output: Path, *arguments: object
-) -> subprocess.Popen[str]:
-    """A run that got a signal once its first page was recorded."""
-    process = panelhue.start("colorize", *arguments, "-o", output)
-    wait_for(journal_of(output), process, '"event":"finished"')
-    process.send_signal(number)
-    process.communicate(timeout=RUN_SECONDS)
-    return process
 
 
 def pool(panelhue: Command, series: str) -> list[tuple[Any, ...]]:
@@ -55,7 +43,7 @@ def test_a_run_killed_midway_ends_with_the_same_bytes_and_repeats_no_finished_pa
         panelhue("ingest", comic / "truth" / "ch01", "-s", series, "--create")
     panelhue("colorize", *run, "-s", "whole", "-o", whole)
 
-    process = stopped_midway(panelhue, signal.SIGKILL, killed, *run, "-s", "killed")
+    process = stopped_midway(panelhue, signal.SIGKILL, "colorize", *run, "-s", "killed", "-o", killed)
     assert process.returncode == -signal.SIGKILL
     before = finished(killed)
     assert 0 < len(before) < 4
@@ -89,7 +77,7 @@ def again(panelhue: Command, folder: Path, *arguments: object, code: int = 0) ->
 def test_an_interrupted_run_can_go_on(panelhue: Command, comic: Path, tmp_path: Path) -> None:
     panelhue("ingest", comic / "truth" / "ch01", "-s", "interrupted", "--create")
     arguments = (comic / "grey" / "ch02", "-s", "interrupted", "--no-sheet")
-    process = stopped_midway(panelhue, signal.SIGINT, tmp_path / "out", *arguments)
+    process = stopped_midway(panelhue, signal.SIGINT, "colorize", *arguments, "-o", tmp_path / "out")
     assert process.returncode == 130
     report = panelhue.json("colorize", *arguments, "-o", tmp_path / "out")
     assert report["kept"] > 0

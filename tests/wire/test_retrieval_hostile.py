@@ -19,7 +19,7 @@ from panelhue import types as t
 from panelhue.retrieval.v1 import maintenance_pb2, maintenance_pb2_grpc
 from panelhue.retrieval.v1 import retrieval_pb2 as pb
 from panelhue.retrieval_client import RetrievalClient
-from tests.wire.conftest import RunningServer
+from tests.wire.conftest import END_SECONDS, RunningServer
 from tests.wire.pools import SPACE, clients, found, ids_of, imported, made, pool_of, rows
 from tests.wire.speaking import refused, stub_of
 
@@ -189,7 +189,7 @@ def test_a_format_file_cut_short_is_told_and_nothing_is_touched(start_retrieval,
     whole = file.read_bytes()
     file.write_bytes(whole[:20])
     refusing = start_retrieval()
-    assert refusing.process.wait(60) != 0
+    assert refusing.process.wait(END_SECONDS) != 0
     assert "expected a format and a version" in refusing.log.read_text()
     file.write_bytes(whole)
     with clients(start_retrieval().address) as (pools, _):
@@ -205,6 +205,6 @@ def test_a_server_that_is_told_to_stop_ends_a_check_under_way(start_retrieval):
         )
         pools.get_series("checked")  # by now the check has begun; its process takes longer to start than this
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(30) == 0  # not when the patience with those who use a series ends
+        assert server.process.wait(50) == 0  # not when the patience with those who use a series ends
         check.cancel()
     assert "Traceback" not in server.log.read_text()

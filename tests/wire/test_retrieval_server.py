@@ -17,6 +17,7 @@ from PIL import Image
 
 from panelhue.retrieval.v1 import retrieval_pb2 as pb
 from tests.wire import speaking
+from tests.wire.conftest import END_SECONDS
 from tests.wire.speaking import adding, answer, asking, chunks, get, header, picture, refused, stub_of
 
 SERVICES = ["panelhue.retrieval.v1.RetrievalService", "panelhue.retrieval.v1.MaintenanceService"]
@@ -42,7 +43,7 @@ def test_health_of_a_service_says_serving(retrieval_server, service):
 
 def test_health_of_the_server_says_serving_once_the_embedder_is_there(retrieval_server):
     with grpc.insecure_channel(retrieval_server.address) as channel:
-        states = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service=""), timeout=90)
+        states = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service=""), timeout=240)
         assert any(state.status == health_pb2.HealthCheckResponse.SERVING for state in states)
 
 
@@ -55,7 +56,7 @@ def test_a_second_server_on_one_folder_names_the_first(start_retrieval):
     first = start_retrieval()
     first.address  # noqa: B018 - waits
     second = start_retrieval()
-    assert second.process.wait(60) == 1
+    assert second.process.wait(END_SECONDS) == 1
     assert "DATA_FOLDER_IN_USE" in second.log.read_text()
     assert str(first.process.pid) in second.log.read_text()
     assert "Traceback" not in second.log.read_text()
@@ -93,27 +94,27 @@ def test_a_changed_embedder_is_refused_by_both_names(start_retrieval):
 
 
 def test_sigterm_lets_a_stream_finish(start_retrieval):
-    server = start_retrieval()
+    server = start_retrieval("--set", "drain_seconds=240")
     with stub_of(server.address) as stub:
         stub.CreateSeries(pb.CreateSeriesRequest(series=pb.Series(id="s")))
         told = threading.Event()
 
         def requests():
             yield from adding("s", [picture(0)])
-            told.wait(20)
+            told.wait(120)
             yield header("late")
             yield from chunks("late", picture(1))
 
         responses = stub.AddReferences(requests())
         assert next(responses).status == Status.STATUS_ADDED
         server.process.send_signal(signal.SIGTERM)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while "draining" not in server.log.read_text():
             assert time.monotonic() < deadline
             time.sleep(0.01)
         told.set()
         assert [r.status for r in responses] == [Status.STATUS_ADDED]
-    assert server.process.wait(60) == 0
+    assert server.process.wait(END_SECONDS) == 0
 
 
 def test_a_full_series_is_refused_while_reading_goes_on(start_retrieval):
@@ -147,6 +148,6 @@ def test_a_caller_that_goes_leaves_the_server_well(stub, series):
 
 def test_wrong_settings_are_all_named(start_retrieval):
     server = start_retrieval("--set", "workers=0", "--set", "nonsense=1", "--set", "idle_seconds=never")
-    assert server.process.wait(60) == 2
+    assert server.process.wait(END_SECONDS) == 2
     text = server.log.read_text()
     assert all(name in text for name in ("workers", "nonsense", "idle_seconds"))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +31,7 @@ from panelhue.studio.handlers import bound_of_filter
 from panelhue.studio.page import Page, build
 from panelhue.studio.pool_handlers import PoolHandlers
 from panelhue.studio.runs import Run, Wishes
+from panelhue.studio.serve import serve
 from panelhue.studio.servers import Servers
 from panelhue.studio.visitors import names_of
 
@@ -52,11 +55,11 @@ def desks(tmp_path: Path) -> Iterator[Desks]:
 
 
 @pytest.fixture
-def nobody() -> str:
-    """An address at which nobody listens."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{found.getsockname()[1]}"
+def nobody() -> Iterator[str]:
+    """An address at which nobody listens, and nobody else can begin to."""
+    with socket.socket() as kept:
+        kept.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{kept.getsockname()[1]}"
 
 
 @pytest.fixture
@@ -310,7 +313,7 @@ def test_a_page_of_a_desk_is_given_under_its_token_alone(web, desks, tmp_path):
 def panelhue(*arguments: str, before: str = "") -> subprocess.CompletedProcess[str]:
     code = f"import sys\n{before}\nfrom panelhue.cli import app\napp()"
     command = [sys.executable, "-c", code, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, timeout=240)
 
 
 def test_the_missing_extra_is_named():
@@ -338,7 +341,21 @@ def test_a_studio_that_is_told_to_end_leaves_nothing_behind(nobody, tmp_path, nu
             time.sleep(0.01)
         process.send_signal(number)
         # Python ends by SIGINT, after all else, where a KeyboardInterrupt has passed an exec(), as imports have them.
-        assert process.wait(60) in (0, -signal.SIGINT)
+        assert process.wait(120) in (0, -signal.SIGINT)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_interrupt_in_the_moment_in_which_its_folder_is_made_leaves_nothing_behind(nobody, tmp_path, monkeypatch):
+    make = os.mkdir
+
+    def mkdir(*arguments, **more):
+        make(*arguments, **more)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    with contextlib.suppress(KeyboardInterrupt):
+        serve("127.0.0.1", 0, nobody, nobody, upload_bytes=1, started=lambda address: None)
     assert not list(tmp_path.iterdir())
 
 

@@ -21,7 +21,7 @@ GROUP = "panelhue.doctor"  # entry points: functions from {"data": â€¦, "gpu": â
 RETRIEVAL, COLORIZER = "retrieval server", "colouriser server"
 PORTS = {RETRIEVAL: 50051, COLORIZER: 50052}
 PROGRAMS = {RETRIEVAL: "panelhue retrieval-server", COLORIZER: "panelhue colorizer-server"}
-ANSWER_SECONDS = 2.0  # that a server is given
+ANSWER_SECONDS = 10.0  # that a server is given: one that is busy is not ill
 LITTLE, NEARLY_NONE = 2 << 30, 256 << 20  # bytes of free disk
 NAME = re.compile(r"[A-Za-z0-9._-]+")
 OF_EXTRA = re.compile(r"extra\s*==\s*['\"]([^'\"]+)['\"]")

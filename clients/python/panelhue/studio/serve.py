@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import shutil
 import socket
 import tempfile
@@ -61,8 +62,9 @@ def serve(
     public = public_of(public_url) if public_url else None
     door = Door(names_of(host, public, allowed), public)
     listening = _listening(host, port)
-    root = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
+    root = Path(tempfile.gettempdir()) / f"{PREFIX}{os.getpid()}-{secrets.token_hex(8)}"
     try:
+        root.mkdir(mode=0o700)  # within the block, so that no interrupt comes between it and its end
         _sweep(root.parent)
         # gradio reads these at import; nothing of it was imported before.
         os.environ["GRADIO_TEMP_DIR"] = str(root / "uploads")
