@@ -25,6 +25,7 @@ from serving.errors import FailedState
 from serving.interceptor import Drain, ErrorInterceptor
 from serving.token import TokenInterceptor
 
+UNENDING = 1e9  # seconds
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024  # what clients of many languages take by default
 
 log = structlog.get_logger("panelhue.server")
@@ -176,14 +177,17 @@ async def serve(
         await status.enter_graceful_shutdown()
         if on_drain:
             await on_drain()
-        stopping = asyncio.ensure_future(server.stop(settings.drain_seconds))
+        # The time is ours to keep: a grace that ran out in gRPC just as another stop ended it would crash the process.
+        stopping = asyncio.ensure_future(server.stop(UNENDING))
         again = asyncio.ensure_future(signals.get())
         await asyncio.wait({stopping, again}, timeout=settings.drain_seconds, return_when=asyncio.FIRST_COMPLETED)
         again.cancel()
         if on_time_up:
             await on_time_up()
+        await server.stop(None)
+        await stopping
     finally:
-        await server.stop(0)
+        await server.stop(None)
         if metrics:
             metrics()
         await on_close()
