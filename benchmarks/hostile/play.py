@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ TOGETHER = 12  # cases that are pages of one book
 SHEETS = ("names", "no plain files", "broken EXIF", "two in one")  # whose books get a sheet too
 SERIES = "hostile"
 MOST_BYTES = 5 << 30  # of a command and both servers with their workers, each process at its own peak
+BOOKS = re.compile(r"/\S*/books/b\d+/")  # where a book lay, which is of no interest
 
 
 @dataclass
@@ -174,7 +176,7 @@ def _of_book(told: Told, found: dict[str, str]) -> str:
 
 
 def _last(text: str) -> str:
-    lines = [line for line in text.splitlines() if line.startswith("error: ")]
+    lines = [line for line in BOOKS.sub("", text).splitlines() if line.startswith("error: ")]
     return lines[-1].removeprefix("error: ")[:200] if lines else text.strip()[-200:]
 
 
