@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import hashlib
+import itertools
 import re
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from panelhue.common_types import Box
 from panelhue.errors import AlreadyExists
+from panelhue.reference_types import ImportedReference
 from panelhue.retrieval_client import RetrievalClient
 from panelhue.series_types import Quota
 from tests.docs.conftest import Pair
@@ -120,11 +125,24 @@ def test_messages_are_printed_as_they_stand(ground: Ground, pair: Pair) -> None:
     said = [ground.type(command) for command in troubles(ground, pair)]
     assert all(done.returncode for done in said)
     printed = [line for done in said for line in done.stderr.splitlines()]
-    printed += of_a_server_with_other_settings(ground)
+    printed += of_a_server_with_other_settings(ground) + of_a_bad_reference(ground)
     for message in MESSAGES:
         pattern = re.compile(".*".join(map(re.escape, message.split("…"))))
         if not any(message.startswith(one) for one in NOT_PRODUCED):
             assert any(map(pattern.match, printed)), f"{message}\nis not among\n" + "\n".join(printed)
+
+
+def of_a_bad_reference(ground: Ground) -> list[str]:
+    """What is said of a page that finds a reference whose picture is none; its id begins as the guide's."""
+    data = next(data for n in itertools.count() if hashlib.sha256(data := b"%d" % n).hexdigest().startswith("3f1c"))
+    with RetrievalClient(ground.retrieval) as pools:
+        assert ground.type("panelhue ingest covers --series spoilt --create").returncode == 0
+        space = pools.get_series("spoilt").embedding_space
+        bad = ImportedReference("bad", data, np.ones((1, space.dim)), (Box(0, 0, 64, 64),), 64, 64, "image/png")
+        assert [one.failure for one in pools.import_references("spoilt", [bad], embedding_space_id=space.id)] == [None]
+    said = ground.type("panelhue colorize grey/p2.png --series spoilt -o partly --hits 64").stderr.splitlines()
+    assert ground.type("panelhue series references spoilt --id 3f1c --remove --yes").returncode == 0
+    return said
 
 
 def of_a_server_with_other_settings(ground: Ground) -> list[str]:

@@ -210,6 +210,18 @@ def test_references_are_removed(panelhue: Command, comic: Path) -> None:
     assert panelhue.json("series", "references", "less") == []
 
 
+def test_one_reference_is_removed_by_the_beginning_of_its_id(panelhue: Command, comic: Path) -> None:
+    panelhue("ingest", comic / "truth" / "ch01", "-s", "fewer", "--create")
+    before = [one["id"] for one in panelhue.json("series", "references", "fewer")]
+    panelhue("series", "references", "fewer", "--id", before[0][:12].upper(), "--remove", "--yes")
+    after = [one["id"] for one in panelhue.json("series", "references", "fewer")]
+    assert sorted([before[0], *after]) == sorted(before)
+    for wrong in ("", before[0]):
+        told = panelhue.run("series", "references", "fewer", "--id", wrong, "--remove", "--yes")
+        assert (told.returncode, "got that of 0" in " ".join(told.stderr.split())) == (2, True)
+    assert panelhue.json("series", "references", "fewer", "--id", after[0])[0]["id"] == after[0]
+
+
 def test_backends_and_info_name_what_is_there(panelhue: Command) -> None:
     cards = {card["name"]: card for card in panelhue.json("backends")}
     assert cards["exemplar"]["is_default"] is True

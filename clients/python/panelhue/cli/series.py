@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,6 +23,9 @@ from panelhue.cli.common import (
 )
 from panelhue.cli.completion import complete_series
 from panelhue.cli.words import limits, migrating, searched
+
+if TYPE_CHECKING:
+    from panelhue.types import Reference
 
 series_app = typer.Typer(help="Makes, shows, changes and removes series.", no_args_is_help=True)
 
@@ -172,6 +175,9 @@ def references(
         int | None, typer.Option(min=0, help="Only of this provenance depth; 0: given colour.")
     ] = None,
     tag: Annotated[list[str] | None, typer.Option(help="Only with this tag. Repeatable.")] = None,
+    ids: Annotated[
+        list[str] | None, typer.Option("--id", help="Only the one whose id begins like this. Repeatable.")
+    ] = None,
     save: Annotated[str | None, typer.Option(metavar="FOLDER", help="Downloads them into this folder.")] = None,
     remove: Annotated[bool, typer.Option("--remove", help="Removes what is listed from the pool.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Removes without asking.")] = False,
@@ -189,6 +195,8 @@ def references(
         found = sorted(
             client.list_references(series, bound=bound), key=lambda one: (one.chapter or 0, one.page or 0, one.id)
         )
+        if ids:
+            found = _named(found, ids)
         if json:
             print_json(found)
         else:
@@ -206,6 +214,19 @@ def references(
                 complain("nothing was removed")
                 raise typer.Exit(1)
             client.delete_references(series, [one.id for one in found], allow_missing=True)
+
+
+def _named(found: Sequence[Reference], ids: Sequence[str]) -> list[Reference]:
+    """Those whose ids begin as said, each beginning being that of exactly one."""
+    from panelhue.errors import UsageError
+
+    chosen: dict[str, Reference] = {}
+    for beginning in ids:
+        mine = [one for one in found if beginning and one.id.startswith(beginning.lower())]
+        if len(mine) != 1:
+            raise UsageError(f"--id {beginning!r} must be the beginning of one reference's id, got that of {len(mine)}")
+        chosen[mine[0].id] = mine[0]
+    return list(chosen.values())
 
 
 def _save(client: object, series: str, found: Sequence[object], folder: str) -> None:
