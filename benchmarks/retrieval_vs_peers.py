@@ -131,9 +131,9 @@ def main() -> None:
     for name in ("cache", "venvs", "out"):
         if getattr(args, name):
             setattr(args, name, getattr(args, name).resolve())
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the cell's processes are ended as well
     run(args)
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the cell's processes are ended as well
     main()
