@@ -83,9 +83,10 @@ def corner_hits(
         InvalidInput: INVALID_CONTEXT, a picture cannot be read, a box lies outside its picture or reference, or the
             pictures have too many pixels.
     """
-    room = _Room(most_pixels)
-    for data in {pictures[found.picture] for found in hits}:
-        room.take(math.prod(picture_size(data)))  # before any is decoded, where the header tells
+    if not spare:
+        room = _Room(most_pixels)
+        for data in {pictures[found.picture] for found in hits}:
+            room.take(math.prod(picture_size(data)))  # before any is decoded, where the header tells
     cut = _Cutter(pictures, cache, most_pixels)
     corners: list[list[Hit]] = [[] for _ in CORNERS]
     places: list[tuple[int, int] | None] = [None] * len(hits)
@@ -95,7 +96,7 @@ def corner_hits(
         try:
             hit = cut(found)
         except InvalidInput as error:
-            if not spare or cut.room.over:
+            if not spare:
                 raise
             left_out.setdefault(found.reference_id, error)
             continue
@@ -111,22 +112,39 @@ class _Cutter:
     """Cuts hits out of the pictures of one page's context."""
 
     def __init__(self, pictures: Mapping[str, bytes], cache: PictureCache, most_pixels: int) -> None:
-        self._pictures, self._cache, self.room = pictures, cache, _Room(most_pixels)
-        self._held: dict[int, Pixels] = {}
+        self._pictures, self._cache, self._room = pictures, cache, _Room(most_pixels)
+        self._read: dict[bytes, Pixels | InvalidInput] = {}  # each is decoded once, also where the cache keeps none
         self._sizes: dict[str, tuple[int, int]] = {}
 
     def __call__(self, found: FoundHit) -> Hit:
-        pixels = _read(found, self._pictures, self._cache)
-        if id(pixels) not in self._held:
-            self._held[id(pixels)] = pixels
-            self.room.take(pixels.shape[0] * pixels.shape[1])
-        hit = _cut(found, pixels)
+        hit = _cut(found, self._pixels(found.picture))
         known = self._sizes.setdefault(hit.reference_id, hit.reference_size)
         if known != hit.reference_size:
             raise _invalid(
                 f"reference {hit.reference_id[:12]}… must have one size, got {known} and {hit.reference_size}"
             )
         return hit
+
+    def _pixels(self, name: str) -> Pixels:
+        data = self._pictures[name]
+        if data not in self._read:
+            try:
+                self._read[data] = self._decoded(name, data)
+            except InvalidInput as error:
+                self._read[data] = error
+        found = self._read[data]
+        if isinstance(found, InvalidInput):
+            raise found
+        return found
+
+    def _decoded(self, name: str, data: bytes) -> Pixels:
+        self._room.check(math.prod(picture_size(data)))
+        try:
+            pixels = self._cache.pixels(data)
+        except InvalidInput as error:
+            raise _invalid(f"context picture {name!r} cannot be used: {error.message}") from error
+        self._room.take(pixels.shape[0] * pixels.shape[1])
+        return pixels
 
 
 class _Room:
@@ -135,25 +153,17 @@ class _Room:
     def __init__(self, most: int) -> None:
         self._most = self._left = most
 
-    @property
-    def over(self) -> bool:
-        return self._left < 0
-
     def take(self, pixels: int) -> None:
+        self.check(pixels)
         self._left -= pixels
-        if self.over:
+
+    def check(self, pixels: int) -> None:
+        if pixels > self._left:
             raise _invalid(f"a page's context pictures must have at most {self._most} pixels together, got more")
 
 
 def _invalid(message: str) -> InvalidInput:
     return InvalidInput(message, reason="INVALID_CONTEXT")
-
-
-def _read(found: FoundHit, pictures: Mapping[str, bytes], cache: PictureCache) -> Pixels:
-    try:
-        return cache.pixels(pictures[found.picture])
-    except InvalidInput as error:
-        raise _invalid(f"context picture {found.picture!r} cannot be used: {error.message}") from error
 
 
 def _cut(found: FoundHit, picture: Pixels) -> Hit:

@@ -102,7 +102,7 @@ def _to_json(kind: bytes, fields: Mapping[str, Any]) -> bytes:
 def _from_json(kind: bytes, value: Bytes, where: str, build: Callable[[dict[str, Any]], T]) -> T:
     payload = unpack(kind, value, where)
     try:
-        return build(from_json(bytes(payload)))  # thrice as fast as the standard library's: pools are read at a go
+        return build(from_json(bytes(payload)))  # faster than the standard library's: pools are read at a go
     except (
         ValueError,
         KeyError,

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import grpc
+import pytest
 from google.protobuf.any_pb2 import Any as Packed
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
@@ -260,3 +261,14 @@ def pages(*keys: str) -> list[t.PageFile]:
 
 def ends(events: list[t.Event]) -> list[tuple[str, str]]:
     return [(event.key, type(event).__name__) for event in events if isinstance(event, t.Finished | t.Failed)]
+
+
+@pytest.fixture
+def script() -> Script:
+    return Script()
+
+
+@pytest.fixture
+def target(script: Script) -> Iterator[str]:
+    with serving(script) as address:
+        yield address

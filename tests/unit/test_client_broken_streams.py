@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from panelhue import errors
 from panelhue import types as t
 from panelhue.retries import Retry, Retrying
+from tests.unit import client_faults
 from tests.unit.client_faults import (
     PATIENCE,
     QUICK,
@@ -28,16 +29,7 @@ from tests.unit.client_faults import (
     status,
 )
 
-
-@pytest.fixture
-def script() -> Script:
-    return Script()
-
-
-@pytest.fixture
-def target(script: Script) -> Iterator[str]:
-    with serving(script) as address:
-        yield address
+script, target = client_faults.script, client_faults.target  # fixtures
 
 
 @pytest.fixture(params=[Blocking, Asyncio], ids=["blocking", "asyncio"])

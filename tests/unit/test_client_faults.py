@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from panelhue import errors
 from panelhue import types as t
 from panelhue.retries import Retry, Retrying
-from tests.unit.client_faults import QUICK, Asyncio, Blocking, Kind, Script, hooked, late, serving, status
+from tests.unit import client_faults
+from tests.unit.client_faults import QUICK, Asyncio, Blocking, Kind, Script, hooked, late, status
 
-
-@pytest.fixture
-def script() -> Script:
-    return Script()
-
-
-@pytest.fixture
-def target(script: Script) -> Iterator[str]:
-    with serving(script) as address:
-        yield address
+script, target = client_faults.script, client_faults.target  # fixtures
 
 
 @pytest.fixture(params=[Blocking, Asyncio], ids=["blocking", "asyncio"])

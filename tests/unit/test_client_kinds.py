@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -17,6 +17,7 @@ from panelhue.colorizer_client import AsyncColorizerClient, ColorizerClient
 from panelhue.maintenance_client import AsyncMaintenanceClient, MaintenanceClient
 from panelhue.retries import Retry
 from panelhue.retrieval_client import AsyncRetrievalClient, RetrievalClient
+from tests.unit import client_faults
 from tests.unit.client_faults import (
     DEADLINES,
     PATIENCE,
@@ -27,20 +28,10 @@ from tests.unit.client_faults import (
     Script,
     ends,
     pages,
-    serving,
     status,
 )
 
-
-@pytest.fixture
-def script() -> Script:
-    return Script()
-
-
-@pytest.fixture
-def target(script: Script) -> Iterator[str]:
-    with serving(script) as address:
-        yield address
+script, target = client_faults.script, client_faults.target  # fixtures
 
 
 @pytest.fixture(params=[Blocking, Asyncio], ids=["blocking", "asyncio"])

@@ -108,10 +108,31 @@ def test_a_context_of_which_nothing_can_be_used_is_refused_all_the_same():
         corner_hits([found()], {"r": b""}, cache(), spare=True)
 
 
-def test_too_many_pixels_are_refused_and_not_left_out():
-    hits = [found(0, n, picture=str(n)) for n in range(4)]
-    with pytest.raises(InvalidInput, match="together"):
-        corner_hits(hits, {str(n): bytes([20, n]) for n in range(4)}, cache(), most_pixels=799, spare=True)
+def test_what_is_too_much_of_a_pools_pictures_is_left_out_worst_first():
+    hits = [found(0, n, picture=str(n), reference_id=f"{n}{n}") for n in range(4)]
+    corners, places, said = corner_hits(
+        hits, {str(n): bytes([20, n]) for n in range(4)}, cache(), most_pixels=799, spare=True
+    )
+    assert len(corners[0]) == 3
+    assert places[3] is None
+    assert said[0].startswith("reference 33… was left out")
+    assert "together" in said[0]
+
+
+def test_a_pools_picture_that_claims_to_be_huge_keeps_no_other_one():
+    out = io.BytesIO()
+    Image.new("1", (9000, 9000)).save(out, "PNG")
+
+    def decode(data: bytes) -> np.ndarray:
+        if data == out.getvalue():
+            raise InvalidInput("it is too large", reason="IMAGE_TOO_LARGE")
+        return picture_of(data)
+
+    hits = [found(0, 0, picture="huge", reference_id="cd"), found(0, 1)]
+    for most in (1000, 90_000_000):
+        pictures = {"huge": out.getvalue(), **PICTURES}
+        corners, places, said = corner_hits(hits, pictures, PictureCache(decode, 10_000), most, spare=True)
+        assert (len(corners[0]), places[0], len(said)) == (1, None, 1)
 
 
 def test_the_same_bytes_are_decoded_once():
